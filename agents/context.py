@@ -1,0 +1,103 @@
+"""The token tree: segments and contexts.
+
+Owns the record of what a model saw and said. A `Segment` is immutable, stores only the tokens it adds, and
+points to the segment before it; a context is the path from a root to a head. Forking is copying a pointer.
+
+Invariants:
+- a segment is never edited, so every descendant's prefix is stable;
+- `sampled` segments hold exactly the tokens the engine returned, `given` ones exactly what it will be sent;
+- `ids()` of a head equals the concatenation of its path, and `json()` is that list as JSON, byte for byte.
+
+Does not know where tokens come from, what they mean, or which agent they belong to.
+"""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from collections.abc import Iterable, Iterator
+
+__all__ = ["Origin", "Segment"]
+
+
+class Origin(enum.StrEnum):
+    """Who produced a segment's tokens."""
+
+    SAMPLED = "sampled"
+    GIVEN = "given"
+
+
+class Segment:
+    """A span of tokens with one origin, and the path that leads to it.
+
+    `length` counts the tokens of the whole path, `turn` its sampled segments: checkpoint `t<turn>` is the
+    end of the given segment that follows the sampled segment number `turn`.
+    """
+
+    __slots__ = ("_json", "id", "length", "logprobs", "origin", "parent", "tokens", "turn", "version")
+
+    def __init__(
+        self,
+        id: int,
+        parent: Segment | None,
+        origin: Origin,
+        tokens: Iterable[int],
+        logprobs: Iterable[float] = (),
+        version: str = "",
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.origin = origin
+        self.tokens = array("I", tokens)
+        self.logprobs = array("f", logprobs)  # fp32: what the engine computes in, half the memory of fp64
+        self.version = version  # the engine's weight version, for sampled segments
+        self.length: int = len(self.tokens) + (parent.length if parent else 0)
+        self.turn: int = (origin is Origin.SAMPLED) + (parent.turn if parent else 0)
+        self._json: bytes | None = None
+
+    def path(self) -> Iterator[Segment]:
+        """The segments from this one up to the root, newest first."""
+        at: Segment | None = self
+        while at is not None:
+            yield at
+            at = at.parent
+
+    def ids(self) -> list[int]:
+        """All tokens of the path, oldest first: what the engine is sent."""
+        out: list[int] = []
+        for segment in reversed(list(self.path())):
+            out.extend(segment.tokens)
+        return out
+
+    def json(self) -> bytes:
+        """`ids()` as a JSON array. Each segment's ids are encoded once, so forks of a trunk only join bytes."""
+        return b"[" + b",".join([s._encoded() for s in reversed(list(self.path())) if s.tokens]) + b"]"
+
+    def _encoded(self) -> bytes:
+        if self._json is None:
+            self._json = ",".join(map(str, self.tokens)).encode()
+        return self._json
+
+    def checkpoint(self, turn: int) -> Segment | None:
+        """The given segment on this path whose end is checkpoint `t<turn>`, or None if it has not been reached."""
+        for segment in self.path():
+            if segment.turn == turn and segment.origin is Origin.GIVEN:
+                return segment
+        return None
+
+    def shared_with(self, other: Segment) -> int:
+        """Length in tokens of the prefix that two paths have as the same segments."""
+        mine, theirs = self, other
+        while mine is not theirs:
+            if mine.length >= theirs.length:
+                if mine.parent is None:
+                    return 0
+                mine = mine.parent
+            elif theirs.parent is None:
+                return 0
+            else:
+                theirs = theirs.parent
+        return mine.length
+
+    def __repr__(self) -> str:
+        return f"Segment({self.id}, {self.origin}, +{len(self.tokens)} = {self.length}, t{self.turn})"
