@@ -1,0 +1,182 @@
+"""Messages to tokens and back, for any model family that `renderers` knows.
+
+Owns the chat format of one model: the first prompt, what follows a turn, and what a turn says.
+
+Invariants:
+- nothing is ever re-tokenised: `extend` returns only new tokens, to be put after a head as it is;
+- thinking stays in the context, so the prefix of every later request is stable;
+- text that comes from files, tools or people cannot form a structural token (`neutralise`): what a file says is
+  data, and never a tool call or the end of a turn.
+
+Does not know tools, agents, or the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from agents.context import Origin, Segment
+from agents.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from renderers import Renderer
+
+__all__ = ["Call", "Chat", "ChatError", "Turn"]
+
+# Model families by the `model_type` of their config.json, for local directories whose name the renderers
+# library cannot know (fine-tunes, the seedling).
+_RENDERER_OF_MODEL_TYPE = {
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3",
+    "gpt_oss": "gpt-oss",
+    "llama": "llama-3",
+    "glm4_moe": "glm-4.5",
+    "minimax_m2": "minimax-m2",
+    "deepseek_v3": "deepseek-v3",
+    "kimi_k2": "kimi-k2",
+}
+_WORD_JOINER = "\u2060"  # invisible, takes no width, and breaks a token's spelling
+
+
+class ChatError(ValueError):
+    """A model whose chat format cannot be used here."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool call as the model wrote it. `problem` says what is wrong with it, for the model to read."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+    problem: str | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sampled segment says."""
+
+    text: str
+    thinking: str
+    calls: tuple[Call, ...]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`ramet.json` of a model directory: what its prompts must look like.
+
+    `terse` prompts list the tools in a line instead of by JSON schema: for models trained on exactly that.
+    """
+
+    renderer: str | None = None
+    terse: bool = False
+
+
+class Chat:
+    """The chat format of one model. Cheap to use, half a second to load (a tokenizer and a template)."""
+
+    def __init__(self, tokenizer: Tokenizer, renderer: Renderer, *, terse: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.terse = terse
+        self._renderer = renderer
+        self.stop_token_ids = tuple(renderer.get_stop_token_ids())
+        special = "|".join(re.escape(token) for token in tokenizer.added_tokens)
+        self._special = re.compile(special) if special else None
+
+    @classmethod
+    def load(cls, model: str) -> Chat:
+        """The chat format of a model directory or a hub name.
+
+        Raises ModelNotFound, or ChatError for a family whose turns cannot be extended token by token.
+        """
+        from renderers import AutoRendererConfig, config_from_name, create_renderer
+
+        settings, family = Settings(), None
+        directory = Path(model)
+        if directory.is_dir():
+            if (directory / "ramet.json").is_file():
+                settings = msgspec.json.decode((directory / "ramet.json").read_bytes(), type=Settings)
+            if (directory / "config.json").is_file():
+                family = json.loads((directory / "config.json").read_bytes()).get("model_type")
+        name = settings.renderer or _RENDERER_OF_MODEL_TYPE.get(family or "")
+        tokenizer = load_tokenizer(model)
+        config: Any = AutoRendererConfig() if name is None else config_from_name(name)
+        config = config.model_copy(update={"thinking_retention": "all"})
+        try:
+            renderer = create_renderer(cast(Any, tokenizer), config)
+        except (NotImplementedError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ChatError(f"{model}: its chat format cannot be extended turn by turn ({reason})") from error
+        return cls(tokenizer, renderer, terse=settings.terse)
+
+    def begin(self, system: str, user: str, tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """The tokens of a fresh context: system prompt, tools (JSON schemas), the first message."""
+        messages = [
+            {"role": "system", "content": self.neutralise(system)},
+            {"role": "user", "content": self.neutralise(user)},
+        ]
+        return self._renderer.render_ids(
+            cast(Any, messages), tools=cast(Any, list(tools)) or None, add_generation_prompt=True
+        )
+
+    def extend(self, head: Segment, texts: Sequence[str]) -> list[int]:
+        """The tokens that follow `head` when it is told `texts` and asked to go on.
+
+        After a sampled head each text answers one of its tool calls, in their order, or is a message where it
+        made none. After a given head (a checkpoint) the texts are messages, and the turn that the model had been
+        asked for is closed empty. Raises ChatError if the family cannot do it.
+        """
+        # Only the last step is handed over: what the bridge reads is where the turn began and how it ended, and
+        # a prompt of 128k tokens need not be copied for that.
+        if head.origin is Origin.SAMPLED:
+            prompt, completion = list(head.parent.tokens) if head.parent else [], list(head.tokens)
+            names = [call.name for call in self.parse(head).calls]
+        else:
+            prompt, completion, names = list(head.tokens), [], []
+        messages: list[dict[str, Any]] = []
+        for index, text in enumerate(texts):
+            content = self.neutralise(text)
+            if index < len(names):
+                messages.append(
+                    {"role": "tool", "content": content, "name": names[index], "tool_call_id": f"call_{index}"}
+                )
+            else:
+                messages.append({"role": "user", "content": content})
+        bridged = self._renderer.bridge_to_next_turn(prompt, completion, cast(Any, messages))
+        if bridged is None:
+            raise ChatError(f"{self.tokenizer.name_or_path}: its chat format cannot be extended turn by turn")
+        return bridged.token_ids[len(prompt) + len(completion) :]
+
+    def parse(self, head: Segment) -> Turn:
+        """What the sampled segment `head` says. Never raises: whatever is wrong is a call with a `problem`."""
+        prompt = list(head.parent.tokens) if head.parent else None
+        parsed = self._renderer.parse_response(list(head.tokens), prompt_ids=prompt)
+        calls = []
+        for call in parsed.tool_calls:
+            if call.status != "ok" or call.name is None:
+                problem = (
+                    f"this tool call could not be read ({call.status.value}); write one JSON object with "
+                    '"name" and "arguments"'
+                )
+                calls.append(Call(name=call.name or "", problem=problem))
+            elif not isinstance(call.arguments, dict):
+                calls.append(Call(name=str(call.name), problem='"arguments" must be a JSON object'))
+            else:
+                calls.append(Call(name=str(call.name), arguments=call.arguments))
+        return Turn(
+            text=(parsed.content or "").strip(),
+            thinking=(parsed.reasoning_content or "").strip(),
+            calls=tuple(calls),
+        )
+
+    def neutralise(self, text: str) -> str:
+        """`text` with the spelling of every structural token broken by an invisible character."""
+        if self._special is None:
+            return text
+        return self._special.sub(lambda m: m.group()[0] + _WORD_JOINER + m.group()[1:], text)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, special ones included: for people to read."""
+        return self.tokenizer.decode(tokens)
