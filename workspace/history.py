@@ -1,0 +1,80 @@
+"""The readable record of a run: its task, and each agent's prompt, history and result, as Markdown files.
+
+Owns these files. Invariants: a history is only ever appended to; the other files are replaced at once, so a
+reader never sees half of one; no file stays open between calls, so ten thousand agents need no descriptors.
+Everything here can be rebuilt from the journal, therefore nothing is synced and nothing reads it back. It
+does not know what a turn is.
+
+Text that a model wrote is made harmless first: these are the files that people print to their terminals.
+"""
+
+import os
+from pathlib import Path
+
+from workspace._disk import replace_file, write_whole
+from workspace.errors import RecordFailed
+from workspace.layout import RunLayout
+from workspace.text import harmless
+
+
+class History:
+    """Writes the readable record of one run. Every call blocks for one write to the page cache, no longer.
+
+    Each raises RecordFailed where the disk refuses, and BadName for an agent's id that is no plain file name.
+    """
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._layout = layout
+
+    def open_agent(self, agent: str, *, heading: str) -> Path:
+        """Make the agent's directory and begin its history with `heading`, unless it has begun already.
+
+        Returns the path of the history.
+        """
+        path = self._layout.history(agent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordFailed(path, f"cannot make {path.parent}: {error.strerror}") from error
+        _append(path, f"# {harmless(heading)}\n", only_if_empty=True)
+        return path
+
+    def append(self, agent: str, text: str) -> None:
+        """Add a paragraph to the agent's history: `text` after an empty line, ending in a newline."""
+        _append(self._layout.history(agent), "\n" + harmless(text).rstrip("\n") + "\n")
+
+    def write_task(self, text: str) -> Path:
+        """Write the run's original prompt, whole and unaltered. Returns its path."""
+        return _replace(self._layout.task, text)
+
+    def write_prompt(self, agent: str, text: str) -> Path:
+        """Write what the agent was started with. Returns its path."""
+        return _replace(self._layout.prompt(agent), harmless(text))
+
+    def write_result(self, agent: str, text: str) -> Path:
+        """Write the agent's result. Returns its path."""
+        return _replace(self._layout.result(agent), harmless(text))
+
+
+def _append(path: Path, text: str, *, only_if_empty: bool = False) -> None:
+    try:
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
+        try:
+            if not (only_if_empty and os.fstat(descriptor).st_size):
+                write_whole(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RecordFailed(path, f"cannot append to {path}: {error.strerror}") from error
+
+
+def _replace(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A command line that is not UTF-8 arrives as surrogate escapes: those go back to the bytes they were.
+        replace_file(path, text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise RecordFailed(path, f"cannot write {path}: {error.strerror}") from error
+    return path
