@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -105,7 +105,7 @@ class Chat:
         config: Any = AutoRendererConfig() if name is None else config_from_name(name)
         config = config.model_copy(update={"thinking_retention": "all"})
         try:
-            renderer = create_renderer(cast(Any, tokenizer), config)
+            renderer = create_renderer(tokenizer, config)
         except (NotImplementedError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ChatError(f"{model}: its chat format cannot be extended turn by turn ({reason})") from error
@@ -117,9 +117,8 @@ class Chat:
             {"role": "system", "content": self.neutralise(system)},
             {"role": "user", "content": self.neutralise(user)},
         ]
-        return self._renderer.render_ids(
-            cast(Any, messages), tools=cast(Any, list(tools)) or None, add_generation_prompt=True
-        )
+        ids: list[int] = self._renderer.render_ids(messages, tools=list(tools) or None, add_generation_prompt=True)
+        return ids
 
     def extend(self, head: Segment, texts: Sequence[str]) -> list[int]:
         """The tokens that follow `head` when it is told `texts` and asked to go on.
@@ -140,14 +139,20 @@ class Chat:
             content = self.neutralise(text)
             if index < len(names):
                 messages.append(
-                    {"role": "tool", "content": content, "name": names[index], "tool_call_id": f"call_{index}"}
+                    {
+                        "role": "tool",
+                        "content": content,
+                        "name": names[index],
+                        "tool_call_id": f"call_{index}",
+                    }
                 )
             else:
                 messages.append({"role": "user", "content": content})
-        bridged = self._renderer.bridge_to_next_turn(prompt, completion, cast(Any, messages))
+        bridged = self._renderer.bridge_to_next_turn(prompt, completion, messages)
         if bridged is None:
             raise ChatError(f"{self.tokenizer.name_or_path}: its chat format cannot be extended turn by turn")
-        return bridged.token_ids[len(prompt) + len(completion) :]
+        ids: list[int] = bridged.token_ids
+        return ids[len(prompt) + len(completion) :]
 
     def parse(self, head: Segment) -> Turn:
         """What the sampled segment `head` says. Never raises: whatever is wrong is a call with a `problem`."""

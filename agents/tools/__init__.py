@@ -1,0 +1,14 @@
+"""What the model can call. A tool is one Struct; the set that a run offers is a mapping from names to them."""
+
+from agents.tools.base import Tool, read_call, schema
+from agents.tools.calc import Calc
+from agents.tools.files import ListFiles, ReadFile, Search, WriteFile
+from agents.tools.finish import Finish
+from agents.tools.fork import Fork
+from agents.tools.shell import Shell
+
+__all__ = ["TOOLS", "Tool", "read_call", "schema"]
+
+TOOLS: dict[str, type[Tool]] = {
+    tool.name: tool for tool in (ListFiles, ReadFile, WriteFile, Search, Shell, Calc, Fork, Finish)
+}

@@ -1,0 +1,159 @@
+"""Exact arithmetic: integers and fractions of any size, never a rounded float.
+
+Owns the grammar of expressions. Invariant: the work is bounded before it is done (`MAX_CHARS`, `MAX_BITS`), so no
+expression, however hostile, takes noticeable time or memory.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from agents.host import Agent, Host, Reply, ToolRefused
+from agents.tools.base import Tool
+
+__all__ = ["Calc", "calculate"]
+
+MAX_CHARS = 20_000  # about 5,000 summands of three digits
+MAX_BITS = 10_000  # about 3,000 decimal digits: printed in well under a millisecond
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": lambda *v: min(v),
+    "max": lambda *v: max(v),
+    "sum": lambda *v: sum(v, Fraction(0)),
+    "count": lambda *v: Fraction(len(v)),
+    "abs": lambda v: abs(v),
+    "round": lambda v, n=Fraction(0): Fraction(round(v, int(n))),
+}
+
+
+class Calc(Tool, frozen=True, kw_only=True):
+    """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round."""
+
+    name: ClassVar[str] = "calc"
+    repeatable: ClassVar[bool] = True
+    expression: Annotated[str, Meta(description="such as max(3, 4) + (7 > 5)")]
+
+    async def run(self, agent: Agent, host: Host) -> Reply:
+        return Reply(text=calculate(self.expression))
+
+
+def calculate(expression: str) -> str:
+    """The exact value: an integer, a finite decimal, or a fraction `p/q`. Raises ToolRefused."""
+    if len(expression) > MAX_CHARS:
+        raise ToolRefused(f"calc: the expression has {len(expression)} characters, at most {MAX_CHARS} are allowed")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+        return _written(_value(tree.body))
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ToolRefused(f"calc: not an expression: {error.args[0] if error.args else error}") from error
+    except ZeroDivisionError as error:
+        raise ToolRefused("calc: division by zero") from error
+    except TypeError as error:
+        raise ToolRefused("calc: wrong number of arguments") from error
+
+
+def _value(node: ast.expr) -> Fraction:
+    match node:
+        case ast.Constant(value=bool()):
+            raise ToolRefused("calc: only numbers are calculated with")
+        case ast.Constant(value=int(number)):
+            return _bounded(Fraction(number))
+        case ast.Constant(value=float(number)):
+            try:
+                return Fraction(Decimal(repr(number)))
+            except (InvalidOperation, ValueError, OverflowError) as error:
+                raise ToolRefused("calc: not a finite number") from error
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _value(operand)
+        case ast.BinOp(op=ast.Pow(), left=left, right=right):
+            return _power(_value(left), _value(right))
+        case ast.BinOp() if _is_chain(node):
+            return _chain(node)
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            return (
+                Fraction(int(_COMPARE[type(op)](_value(left), _value(right)))) if type(op) in _COMPARE else _no(node)
+            )
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+            values = [_value(v) for a in arguments for v in (a.elts if isinstance(a, ast.List | ast.Tuple) else [a])]
+            if not values:
+                raise ToolRefused(f"calc: {name} of nothing")
+            return _bounded(Fraction(_FUNCTIONS[name](*values)))
+        case _:
+            return _no(node)
+
+
+def _is_chain(node: ast.BinOp) -> bool:
+    return type(node.op) in _BINARY
+
+
+def _chain(node: ast.BinOp) -> Fraction:
+    # A sum of a thousand figures parses into a tree a thousand deep on its left: walk that spine in a loop.
+    spine: list[tuple[ast.operator, ast.expr]] = []
+    at: ast.expr = node
+    while isinstance(at, ast.BinOp) and _is_chain(at):
+        spine.append((at.op, at.right))
+        at = at.left
+    value = _value(at)
+    for op, right in reversed(spine):
+        value = _bounded(Fraction(_BINARY[type(op)](value, _value(right))))
+    return value
+
+
+def _power(base: Fraction, exponent: Fraction) -> Fraction:
+    if exponent.denominator != 1:
+        raise ToolRefused("calc: only whole exponents are exact")
+    bits = max(abs(base.numerator).bit_length(), base.denominator.bit_length())
+    if bits * abs(exponent.numerator) > MAX_BITS:
+        raise ToolRefused("calc: the result is too large")
+    return Fraction(base**exponent)
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if value.numerator.bit_length() > MAX_BITS or value.denominator.bit_length() > MAX_BITS:
+        raise ToolRefused("calc: the result is too large")
+    return value
+
+
+def _written(value: Fraction) -> str:
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest, twos, fives = value.denominator, 0, 0
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    places = max(twos, fives)
+    if rest != 1 or places > 30:
+        return f"{value.numerator}/{value.denominator}"
+    scaled = abs(value.numerator) * 10**places // value.denominator
+    digits = str(scaled).rjust(places + 1, "0")
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+
+
+def _no(node: ast.expr) -> Fraction:
+    raise ToolRefused(f"calc: {ast.unparse(node)[:60]!r} is not arithmetic")

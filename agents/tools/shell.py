@@ -1,0 +1,24 @@
+"""The `shell` tool. What confines the command is `workspace.Sandbox`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from agents.host import Agent, Host, Reply
+from agents.tools.base import Tool
+
+__all__ = ["Shell"]
+
+
+class Shell(Tool, frozen=True, kw_only=True):
+    """Run a shell command in the working directory: no network, the system read-only, output cut when long."""
+
+    name: ClassVar[str] = "shell"
+    command: str
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 60.0
+
+    async def run(self, agent: Agent, host: Host) -> Reply:
+        result = await host.sandbox.run(self.command, timeout_s=self.timeout_s)
+        return Reply(text=result.text(), error=False, ran=self.command)

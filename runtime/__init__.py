@@ -1,0 +1,1 @@
+"""Host agents on an engine: the top floor, and what people import."""

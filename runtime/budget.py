@@ -1,0 +1,100 @@
+"""What a subtree of agents may spend, and what it has spent. Pure: no clock, no task.
+
+Owns limits, spending and reservations. An `Account` belongs to one agent and draws on its parent's, so no way of
+creating an agent gets around the budget of those above it.
+
+Invariants:
+- `spent` only grows, and is the sum over the subtree; it follows from the journal alone;
+- `reserved` is what requests in flight may still spend; spent + reserved never exceeds a limit by a reservation;
+- a reservation is settled exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+__all__ = ["Account", "Budget"]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits of one subtree; None means no limit of its own. Tokens, turns, seconds, and numbers of agents.
+
+    The defaults stop a runaway, not honest work: two hundred thousand sampled tokens are a long day of one agent.
+    """
+
+    sampled_tokens: int | None = 200_000
+    computed_tokens: int | None = None
+    turns: int | None = 2_000
+    seconds: float | None = None
+    depth: int = 4  # generations below the root
+    agents: int = 256  # alive at once
+
+
+class Account:
+    """One agent's view of the budgets above it."""
+
+    __slots__ = ("budget", "computed_tokens", "parent", "reserved", "sampled_tokens", "turns")
+
+    def __init__(self, parent: Account | None = None, budget: Budget | None = None) -> None:
+        self.parent = parent
+        self.budget = budget
+        self.sampled_tokens = 0
+        self.computed_tokens = 0
+        self.turns = 0
+        self.reserved = 0
+
+    def chain(self) -> Iterator[Account]:
+        """This account and those above it."""
+        at: Account | None = self
+        while at is not None:
+            yield at
+            at = at.parent
+
+    def reserve(self, tokens: int) -> int:
+        """Set aside up to `tokens` sampled tokens for one turn; returns how many were granted, 0 when it is over."""
+        granted = tokens
+        for account in self.chain():
+            limit = account.budget
+            if limit is None:
+                continue
+            if limit.turns is not None and account.turns >= limit.turns:
+                return 0
+            if limit.computed_tokens is not None and account.computed_tokens >= limit.computed_tokens:
+                return 0
+            if limit.sampled_tokens is not None:
+                granted = min(granted, limit.sampled_tokens - account.sampled_tokens - account.reserved)
+        if granted <= 0:
+            return 0
+        for account in self.chain():
+            account.reserved += granted
+        return granted
+
+    def settle(self, granted: int) -> None:
+        """Give a reservation back, after its turn was charged or came to nothing."""
+        for account in self.chain():
+            account.reserved -= granted
+
+    def charge(self, sampled: int, computed: int) -> None:
+        """Book one turn."""
+        for account in self.chain():
+            account.sampled_tokens += sampled
+            account.computed_tokens += computed
+            account.turns += 1
+
+    def left(self) -> float:
+        """The smallest share left of any limit, 0 to 1: what the status line shows."""
+        share = 1.0
+        for account in self.chain():
+            limit = account.budget
+            if limit is None:
+                continue
+            for spent, most in (
+                (account.sampled_tokens, limit.sampled_tokens),
+                (account.computed_tokens, limit.computed_tokens),
+                (account.turns, limit.turns),
+            ):
+                if most is not None:
+                    share = min(share, 1 - spent / most if most else 0.0)
+        return max(share, 0.0)

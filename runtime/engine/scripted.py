@@ -1,0 +1,118 @@
+"""An engine without a model: a policy decides the tokens, a real radix tree decides what is cached.
+
+For tests and teachers. Owns the pool: page accounting, session references, eviction, and the locks of running
+requests, as SGLang has them (docs/adr/0004). Knows no chat format: the policy gets token ids and returns token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import anyio.lowlevel
+
+from agents.context import Segment
+from runtime.engine.base import Capacity, EngineRefused, FinishReason, Generation, Sampling
+from runtime.engine.radix import Lease, RadixTree
+
+__all__ = ["Policy", "ScriptedEngine"]
+
+Policy = Callable[[list[int]], Sequence[int]]
+
+
+class ScriptedEngine:
+    """`policy(prompt ids) -> sampled ids`, stop token included, behind a KV pool of `pool_tokens`.
+
+    `pace(computed, sampled)` is awaited while a request runs, its arguments in tokens: for tests that need requests
+    to take time, or to be held.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        model: str = "scripted",
+        pool_tokens: int = 1_000_000,
+        context_tokens: int = 32_768,
+        page_tokens: int = 1,
+        running_requests: int = 64,
+        pace: Callable[[int, int], Awaitable[None]] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._pace = pace
+        self._capacity = Capacity(
+            model=model,
+            pool_tokens=pool_tokens,
+            context_tokens=context_tokens,
+            page_tokens=page_tokens,
+            running_requests=running_requests,
+            weight_version="scripted",
+        )
+        self.tree = RadixTree(pool_tokens, page_tokens)
+        self._room = anyio.Condition()
+        self._slots = anyio.Semaphore(running_requests)
+        self.running = 0
+
+    async def generate(self, context: Segment, sampling: Sampling, *, session: str) -> Generation:
+        """See Engine.generate. Raises EngineRefused for a prompt longer than the context or the pool."""
+        ids = context.ids()
+        if len(ids) >= self._capacity.context_tokens:
+            raise EngineRefused(f"the prompt has {len(ids)} tokens, the context {self._capacity.context_tokens}", 400)
+        async with self._slots:
+            self.running += 1
+            try:
+                return await self._run(ids, sampling, session)
+            finally:
+                self.running -= 1
+
+    async def _run(self, ids: list[int], sampling: Sampling, session: str) -> Generation:
+        sampled = list(self._policy(ids))[: sampling.max_new_tokens] if sampling.max_new_tokens else []
+        lease = await self._admit(ids, len(sampled))
+        cached, done = lease.cached, False
+        try:
+            await anyio.lowlevel.checkpoint()
+            if self._pace is not None:
+                await self._pace(len(ids) - cached, len(sampled))
+            done = True
+        finally:
+            # What an aborted request had prefilled stays cached; only a finished one is referenced by its session.
+            self.tree.unlock(lease)
+            self.tree.insert([*ids, *sampled][:-1] if sampled else ids, session if done else None)
+            with anyio.CancelScope(shield=True):
+                async with self._room:
+                    self._room.notify_all()
+        stopped = bool(sampled) and sampled[-1] in sampling.stop_token_ids
+        return Generation(
+            tokens=tuple(sampled),
+            logprobs=(0.0,) * len(sampled),
+            finish=FinishReason.STOP if stopped else FinishReason.LENGTH,
+            prompt_tokens=len(ids),
+            cached_tokens=cached,
+            weight_version="scripted",
+        )
+
+    async def _admit(self, ids: list[int], grows: int) -> Lease:
+        async with self._room:
+            while True:
+                lease = self.tree.lock(ids, grows)
+                if lease is not None:
+                    return lease
+                if self.running == 1:
+                    raise EngineRefused(f"{len(ids) + grows} tokens do not fit the pool of {self.tree.capacity}", 400)
+                await self._room.wait()
+
+    async def warm(self, context: Segment, *, session: str) -> int:
+        """See Engine.warm."""
+        return (await self.generate(context, Sampling(max_new_tokens=0), session=session)).cached_tokens
+
+    async def release(self, session: str) -> None:
+        """See Engine.release."""
+        self.tree.release(session)
+
+    async def capacity(self) -> Capacity:
+        """See Engine.capacity."""
+        return self._capacity
+
+    async def healthy(self) -> bool:
+        """Always."""
+        return True

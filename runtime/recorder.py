@@ -1,0 +1,132 @@
+"""The one door through which anything happens in a run: journal, then state, then everything derived from it.
+
+Owns the run's journal and its `RunState`. Invariants: a record is in the journal before it changes the state and
+before its effect is carried out; the readable files (histories, results) are derived from records alone, so a run
+that is replayed writes the same ones. It starts nothing and waits for nothing but the disk.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+import structlog
+
+from agents.chat import Chat
+from agents.context import Origin, Segment
+from runtime.records import VERSION, Ended, Forked, Given, Opened, Record, Resumed, Sampled, Settings, Started
+from runtime.records import decode as decode_record
+from runtime.records import encode as encode_record
+from runtime.state import RunState
+from workspace import History, JournalCorrupt, JournalWriter, RecordFailed, RunLayout, read
+
+__all__ = ["Observer", "Recorder", "load"]
+
+Observer = Callable[[Record], None]
+
+_log = structlog.get_logger(__name__)
+# The frame that the most common chat format (ChatML) puts around a message: noise to a reader of a history.
+_FRAME = re.compile(r"<\|im_end\|>\n?|<\|im_start\|>(?:assistant|user)\n?|</?tool_response>\n?")
+
+
+def records(layout: RunLayout) -> Iterator[Record]:
+    """The records of a run's journal, in order. Raises JournalCorrupt, naming file and line."""
+    lines = read(layout.journal)
+    for line in lines:
+        try:
+            record = decode_record(line)
+        except msgspec.DecodeError as error:
+            raise lines.corrupt(str(error)) from error
+        if lines.line == 1 and not (isinstance(record, Opened) and record.version == VERSION):
+            raise lines.corrupt(f"not the header of a version {VERSION} journal")
+        yield record
+
+
+def load(layout: RunLayout) -> RunState:
+    """The state of a run as its journal tells it, running or not. Raises JournalCorrupt."""
+    return RunState.replay(records(layout))
+
+
+class Recorder:
+    """Writes a run down. Opening one takes the run's lock: JournalLocked if another process has it."""
+
+    def __init__(self, layout: RunLayout, *, clock: Callable[[], float] = time.time) -> None:
+        self.layout = layout
+        self.state = RunState()
+        self.observers: list[Observer] = []
+        self._clock = clock
+        self._chat: Chat | None = None
+        self._history = History(layout)
+        self._journal = JournalWriter(layout.journal)
+
+    def open(self, settings: Settings, task: str) -> None:
+        """Begin a new run."""
+        self._history.write_task(task)
+        self.commit(Opened(version=VERSION, run=self.layout.run, settings=settings))
+        self.sync()
+
+    def reopen(self) -> None:
+        """Go on with a run that stopped: everything its journal says, and a record that it was resumed."""
+        try:
+            self.state = load(self.layout)
+        except JournalCorrupt:
+            self.close()
+            raise
+        self.commit(Resumed())
+
+    def read_with(self, chat: Chat) -> None:
+        """Name the chat format that tokens are put into readable words with."""
+        self._chat = chat
+
+    def commit(self, record: Record) -> None:
+        """Let `record` have happened. Raises JournalError, and nothing has happened, where it cannot be written."""
+        record = msgspec.structs.replace(record, at=self._clock())
+        self._journal.append(encode_record(record))
+        self.state.apply(record)
+        try:
+            for agent, segment in self._told(record):
+                self._history.append(agent, self._paragraph(segment))
+            if isinstance(record, Ended):
+                self._history.write_result(record.agent, record.result)
+        except RecordFailed as error:
+            _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
+        for observer in self.observers:
+            observer(record)
+
+    def sync(self) -> None:
+        """Wait until what was committed is on the disk: before anything that cannot be taken back."""
+        self._journal.sync()
+
+    def close(self) -> None:
+        """Give up the run's lock."""
+        self._journal.close()
+
+    def _told(self, record: Record) -> Iterable[tuple[str, Segment]]:
+        match record:
+            case Started():
+                self._open_agent(record.agent, f"{record.agent}: started")
+                return [(record.agent, self.state.segments[record.segment])]
+            case Forked():
+                turn = self.state.segments[record.segment].turn
+                for number, copy in enumerate(record.copies, 1):
+                    self._open_agent(
+                        copy.agent,
+                        f"{copy.agent}: copy {number} of {len(record.copies)}, forked from {record.agent} at t{turn}\n\n"
+                        f"Up to there its history is `../{record.agent}/history.md`.",
+                    )
+                return [(copy.agent, self.state.segments[copy.segment]) for copy in record.copies]
+            case Sampled() | Given():
+                return [(record.agent, self.state.segments[record.segment])]
+            case _:
+                return []
+
+    def _open_agent(self, agent: str, heading: str) -> None:
+        self._history.open_agent(agent, heading=heading)
+        self._history.write_prompt(agent, self.state.agents[agent].task)
+
+    def _paragraph(self, segment: Segment) -> str:
+        who = "said" if segment.origin is Origin.SAMPLED else "was told"
+        words = self._chat.text(segment.tokens) if self._chat else " ".join(map(str, segment.tokens))
+        return f"## t{segment.turn} {who}\n\n{_FRAME.sub('', words).strip()}"

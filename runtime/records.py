@@ -1,0 +1,160 @@
+"""The journal's records: everything that ever happened in a run, in order, one JSON object a line.
+
+Owns the format on disk. The first record is `Opened`, with the version of the format. Records name segments by
+numbers that the run gives out in order; a segment's parent is the head of its agent at that moment, or what the
+record says. `at` is wall-clock seconds since 1970: recorded, never acted upon.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from agents.host import Outcome, Reply
+from runtime.budget import Budget
+from runtime.engine.base import FinishReason
+
+__all__ = [
+    "VERSION",
+    "CallEnded",
+    "CallStarted",
+    "Closed",
+    "Copy",
+    "Ended",
+    "Forked",
+    "Given",
+    "Opened",
+    "Record",
+    "Resumed",
+    "Sampled",
+    "Settings",
+    "Started",
+    "decode",
+    "encode",
+]
+
+VERSION = 1
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a run was started with, and what a resume needs to go on alike."""
+
+    model: str = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    turn_tokens: int = 2_048  # most tokens one turn may sample
+    constrain: bool = False
+    unsandboxed: bool = False
+    budget: Budget = Budget()
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag=str.lower):
+    at: float = 0.0
+
+
+class Opened(_Record, frozen=True, kw_only=True):
+    """The header."""
+
+    version: int
+    run: str
+    settings: Settings
+
+
+class Started(_Record, frozen=True, kw_only=True):
+    """A root agent, with a context of its own."""
+
+    agent: str
+    segment: int
+    tokens: tuple[int, ...]
+    task: str
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy of a fork, and what it is told."""
+
+    agent: str
+    segment: int
+    tokens: tuple[int, ...]
+    task: str
+
+
+class Forked(_Record, frozen=True, kw_only=True):
+    """An agent was copied, once for each of `copies`, at `segment`: all of them or, after a crash, none."""
+
+    agent: str
+    segment: int
+    called: bool  # by the turn of that segment, rather than from outside
+    copies: tuple[Copy, ...]
+
+
+class Sampled(_Record, frozen=True, kw_only=True):
+    """A turn that the engine returned."""
+
+    agent: str
+    segment: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    version: str = ""
+    seconds: float = 0.0
+
+
+class Given(_Record, frozen=True, kw_only=True):
+    """What an agent was told."""
+
+    agent: str
+    segment: int
+    tokens: tuple[int, ...]
+
+
+class CallStarted(_Record, frozen=True, kw_only=True):
+    """A call of the agent's last turn begins."""
+
+    agent: str
+    index: int
+    name: str
+
+
+class CallEnded(_Record, frozen=True, kw_only=True):
+    """What it came to."""
+
+    agent: str
+    index: int
+    reply: Reply
+
+
+class Ended(_Record, frozen=True, kw_only=True):
+    """An agent stopped."""
+
+    agent: str
+    outcome: Outcome
+    result: str = ""
+
+
+class Resumed(_Record, frozen=True, kw_only=True):
+    """The run goes on after it had stopped."""
+
+
+class Closed(_Record, frozen=True, kw_only=True):
+    """The run is over."""
+
+    outcome: Outcome
+    result: str = ""
+
+
+Record = Opened | Started | Forked | Sampled | Given | CallStarted | CallEnded | Ended | Resumed | Closed
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)  # type: ignore[arg-type]
+
+
+def encode(record: Record) -> bytes:
+    """One line of the journal, without its newline."""
+    return _encoder.encode(record)
+
+
+def decode(line: bytes) -> Record:
+    """A record. Raises msgspec.DecodeError (or its ValidationError) for anything else."""
+    return _decoder.decode(line)

@@ -1,0 +1,147 @@
+"""The state of a run: a pure fold over the records of its journal, the same live and after a crash.
+
+Owns agents, segments and accounts. Invariants: `apply` is the only thing that changes them; it starts nothing, waits
+for nothing and reads no clock; applying a journal's records in order gives the state that was live when they were
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from agents.context import Origin, Segment
+from agents.host import Agent, Outcome
+from runtime.budget import Account
+from runtime.records import (
+    CallEnded,
+    CallStarted,
+    Closed,
+    Ended,
+    Forked,
+    Given,
+    Opened,
+    Record,
+    Resumed,
+    Sampled,
+    Settings,
+    Started,
+)
+
+__all__ = ["RunState"]
+
+
+class RunState:
+    """Everything a run knows. Read it freely; only the swarm applies records."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.settings = Settings()
+        self.agents: dict[str, Agent] = {}
+        self.accounts: dict[str, Account] = {}
+        self.segments: dict[int, Segment] = {}
+        self.account = Account()  # the run's
+        self.outcome: Outcome | None = None
+        self.result = ""
+        self.forks = 0
+        self.spawns = 0
+        self.rewinds = 0
+        self.started_at = 0.0
+        self.last_at = 0.0
+        self.alive = 0
+
+    @classmethod
+    def replay(cls, records: Iterable[Record]) -> RunState:
+        """The state after `records`."""
+        state = cls()
+        for record in records:
+            state.apply(record)
+        return state
+
+    @property
+    def next_segment(self) -> int:
+        """The number of the next segment."""
+        return len(self.segments) + 1
+
+    def next_agent(self, ahead: int = 0) -> str:
+        """The id of the next agent to be made, or of one that follows it."""
+        return f"a{len(self.agents) + 1 + ahead}"
+
+    def apply(self, record: Record) -> None:
+        """Change the state by what a record says happened."""
+        self.last_at = max(self.last_at, record.at)
+        match record:
+            case Opened():
+                self.run, self.settings, self.started_at = record.run, record.settings, record.at
+                self.account.budget = record.settings.budget
+            case Started():
+                base = self._segment(record.segment, None, record.tokens)
+                self._born(Agent(id=record.agent, parent=None, task=record.task, depth=0, base=base, head=base))
+            case Forked():
+                self._forked(record)
+            case Sampled():
+                self._sampled(record)
+            case Given():
+                agent = self.agents[record.agent]
+                agent.head = self._segment(record.segment, agent.head, record.tokens)
+                agent.started, agent.replies, agent.activity = set(), {}, ""
+            case CallStarted():
+                agent = self.agents[record.agent]
+                agent.started.add(record.index)
+                agent.activity = record.name
+            case CallEnded():
+                self.agents[record.agent].replies[record.index] = record.reply
+            case Ended():
+                agent = self.agents[record.agent]
+                agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""
+                self.alive -= 1
+            case Resumed():
+                pass
+            case Closed():
+                self.outcome, self.result = record.outcome, record.result
+            case _:
+                assert_never(record)
+
+    def _segment(self, number: int, parent: Segment | None, tokens: tuple[int, ...]) -> Segment:
+        self.segments[number] = segment = Segment(number, parent, Origin.GIVEN, tokens)
+        return segment
+
+    def _born(self, agent: Agent) -> None:
+        self.agents[agent.id] = agent
+        self.alive += 1
+        above = self.account
+        if agent.parent is not None:
+            self.agents[agent.parent].children.append(agent.id)
+            above = self.accounts[agent.parent]
+        self.accounts[agent.id] = Account(above)
+
+    def _forked(self, record: Forked) -> None:
+        self.forks += 1
+        parent, cut = self.agents[record.agent], self.segments[record.segment]
+        for number, copy in enumerate(record.copies, 1):
+            base = self._segment(copy.segment, cut, copy.tokens)
+            self._born(
+                Agent(
+                    id=copy.agent,
+                    parent=parent.id,
+                    task=copy.task,
+                    depth=parent.depth + 1,
+                    base=base,
+                    head=base,
+                    copy=number,
+                    copies=len(record.copies),
+                    called_by=record.segment if record.called else None,
+                )
+            )
+
+    def _sampled(self, record: Sampled) -> None:
+        agent = self.agents[record.agent]
+        agent.head = Segment(
+            record.segment, agent.head, Origin.SAMPLED, record.tokens, record.logprobs, record.version
+        )
+        self.segments[record.segment] = agent.head
+        agent.turns += 1
+        agent.sampled_tokens += len(record.tokens)
+        agent.prompt_tokens += record.prompt_tokens
+        agent.cached_tokens += record.cached_tokens
+        self.accounts[agent.id].charge(len(record.tokens), record.prompt_tokens - record.cached_tokens)
