@@ -12,7 +12,7 @@ cancellation leaves the run as it is on disk, to be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -145,8 +145,12 @@ class Swarm:
     async def __aenter__(self) -> Self:
         self._capacity = await self._engine.capacity()
         model = self._capacity.model
-        self._chat = chat = self._loaded_chat or await anyio.to_thread.run_sync(partial(Chat.load, model))
-        layout = self._resume or await anyio.to_thread.run_sync(partial(RunLayout.create, self._directory))
+        chat, layout = self._loaded_chat, self._resume
+        if chat is None:
+            chat = await anyio.to_thread.run_sync(Chat.load, model)
+        if layout is None:
+            layout = await anyio.to_thread.run_sync(partial(RunLayout.create, self._directory))
+        self._chat = chat
         self._recorder = Recorder(layout)
         self._recorder.read_with(chat)
         self._recorder.observers.extend(self._observers)
@@ -159,7 +163,7 @@ class Swarm:
                         f"{layout.root}: the run was made with model {self._settings.model}, "
                         f"the engine serves {model}"
                     )
-            self._files = FileTree(layout.directory, run=layout.run)
+            self._files = FileTree.of_run(layout)
             self._sandbox = Sandbox(layout, unsandboxed=self._settings.unsandboxed)
             if self._settings.constrain:
                 from runtime.engine.constrain import tool_call_tag

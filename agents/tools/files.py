@@ -24,7 +24,8 @@ class ListFiles(Tool, frozen=True, kw_only=True):
     path: Path = "."
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=await to_thread.run_sync(partial(host.files.list_text, self.path)))
+        listing = await to_thread.run_sync(partial(host.files.list, self.path))
+        return Reply(text=_lines(*listing.paths, listing.note) or "(no files)")
 
 
 class ReadFile(Tool, frozen=True, kw_only=True):
@@ -33,10 +34,11 @@ class ReadFile(Tool, frozen=True, kw_only=True):
     name: ClassVar[str] = "read_file"
     repeatable: ClassVar[bool] = True
     path: Path
-    offset: Annotated[int, Meta(description="lines to skip", ge=0)] = 0
+    offset_lines: Annotated[int, Meta(description="lines to skip", ge=0)] = 0
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=await to_thread.run_sync(partial(host.files.read_text, self.path, self.offset)))
+        part = await to_thread.run_sync(partial(host.files.read, self.path, offset_lines=self.offset_lines))
+        return Reply(text=_lines(part.text.removesuffix("\n"), part.note) or "(empty file)")
 
 
 class WriteFile(Tool, frozen=True, kw_only=True):
@@ -47,8 +49,9 @@ class WriteFile(Tool, frozen=True, kw_only=True):
     text: str
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        said = await to_thread.run_sync(partial(host.files.write_text, self.path, self.text))
-        return Reply(text=said, wrote=(self.path,))
+        written = await to_thread.run_sync(partial(host.files.write, self.path, self.text))
+        done = "created" if written.created else "replaced"
+        return Reply(text=f"{done} {written.path} ({written.size_bytes} bytes)", wrote=(written.path,))
 
 
 class Search(Tool, frozen=True, kw_only=True):
@@ -60,4 +63,9 @@ class Search(Tool, frozen=True, kw_only=True):
     path: Path = "."
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=await to_thread.run_sync(partial(host.files.search_text, self.pattern, self.path)))
+        found = await to_thread.run_sync(partial(host.files.search, self.pattern, self.path))
+        return Reply(text=_lines(*found.lines, found.note) or "(no matches)")
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)

@@ -1,7 +1,8 @@
 """An engine without a model: a policy decides the tokens, a real radix tree decides what is cached.
 
 For tests and teachers. Owns the pool: page accounting, session references, eviction, and the locks of running
-requests, as SGLang has them (docs/adr/0004). Knows no chat format: the policy gets token ids and returns token ids.
+requests, as SGLang has them (docs/adr/0004). The engine knows no chat format: a
+policy gets token ids and returns token ids; `text_policy` makes one that reads and writes text.
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import anyio.lowlevel
 
+from agents.chat import Chat
 from agents.context import Segment
 from runtime.engine.base import Capacity, EngineRefused, FinishReason, Generation, Sampling
 from runtime.engine.radix import Lease, RadixTree
 
-__all__ = ["Policy", "ScriptedEngine"]
+__all__ = ["Policy", "ScriptedEngine", "text_policy"]
 
 Policy = Callable[[list[int]], Sequence[int]]
+
+
+def text_policy(chat: Chat, decide: Callable[[str], str]) -> Policy:
+    """A policy that reads its whole context as text and answers with the text of its turn, without the stop token."""
+
+    def policy(ids: list[int]) -> list[int]:
+        return [*chat.tokenizer.encode(decide(chat.text(ids))), chat.stop_token_ids[0]]
+
+    return policy
 
 
 class ScriptedEngine:

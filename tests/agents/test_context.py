@@ -1,0 +1,68 @@
+"""Segments and contexts."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.context import Origin, Segment
+
+tokens = st.lists(st.integers(0, 2**32 - 1), max_size=6)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[Segment]:
+    """A random token tree, as the list of its segments."""
+    segments: list[Segment] = []
+    for number in range(1, draw(st.integers(1, 12)) + 1):
+        parent = draw(st.sampled_from([None, *segments]))
+        origin = draw(st.sampled_from(list(Origin)))
+        segments.append(Segment(number, parent, origin, draw(tokens)))
+    return segments
+
+
+@given(trees())
+def test_ids_are_the_path(tree: list[Segment]) -> None:
+    """A head's ids, their JSON and its length are those of its path, however the tree was grown."""
+    for segment in tree:
+        slow: list[int] = []
+        at: Segment | None = segment
+        while at is not None:
+            slow = list(at.tokens) + slow
+            at = at.parent
+        assert segment.ids() == slow
+        assert json.loads(segment.json()) == slow
+        assert segment.length == len(slow)
+
+
+@given(trees())
+def test_shared_prefix(tree: list[Segment]) -> None:
+    """What two heads share is the longest run of segments that both paths begin with, whichever is asked."""
+    for a in tree:
+        for b in tree:
+            common = [x for x in a.path() if x in set(b.path())]
+            assert a.shared_with(b) == b.shared_with(a) == (common[0].length if common else 0)
+
+
+def test_a_checkpoint_is_the_end_of_what_a_turn_was_told() -> None:
+    """`t<n>` is the given segment after the n-th sampled one; turns not reached, or still open, have none."""
+    root = Segment(1, None, Origin.GIVEN, [1, 2])
+    turn = Segment(2, root, Origin.SAMPLED, [3])
+    told = Segment(3, turn, Origin.GIVEN, [4])
+    open_turn = Segment(4, told, Origin.SAMPLED, [5])
+    assert open_turn.checkpoint(0) is root
+    assert open_turn.checkpoint(1) is told
+    assert open_turn.checkpoint(2) is None
+    assert [s.turn for s in (root, turn, told, open_turn)] == [0, 1, 1, 2]
+
+
+def test_a_fork_copies_nothing() -> None:
+    """Two heads on one trunk are the same objects below it, and the trunk's JSON is encoded once."""
+    trunk = Segment(1, None, Origin.GIVEN, range(1000))
+    left, right = Segment(2, trunk, Origin.GIVEN, [1]), Segment(3, trunk, Origin.GIVEN, [2])
+    left.json()
+    encoded = trunk._json
+    right.json()
+    assert encoded is not None
+    assert trunk._json is encoded
+    assert left.parent is right.parent

@@ -1,0 +1,60 @@
+"""Budgets of subtrees."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.budget import Account, Budget
+
+
+def test_what_a_child_spends_its_parent_has_spent() -> None:
+    """A charge counts against every budget above it, so another agent of the subtree cannot spend it again."""
+    root = Account(budget=Budget(sampled_tokens=100))
+    left, right = Account(root), Account(root)
+    assert left.reserve(80) == 80
+    assert right.reserve(80) == 20
+    left.charge(80, 0)
+    left.settle(80)
+    right.settle(20)
+    assert right.reserve(80) == 20
+    assert right.left() == 0.2
+
+
+def test_a_child_may_have_less_than_its_parent() -> None:
+    """An account's own limit holds beside those above it."""
+    root = Account(budget=Budget(sampled_tokens=100))
+    child = Account(root, Budget(sampled_tokens=10))
+    assert child.reserve(50) == 10
+
+
+def test_turns_and_computed_tokens_end_a_budget_too() -> None:
+    """Any limit that is reached grants nothing more."""
+    assert Account(budget=Budget(turns=0)).reserve(1) == 0
+    account = Account(budget=Budget(computed_tokens=5))
+    account.charge(0, 5)
+    assert account.reserve(1) == 0
+
+
+@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50), st.integers(0, 50)), max_size=40))
+def test_never_overspent(limit: int, turns: list[tuple[int, int, int]]) -> None:
+    """Whatever agents reserve, spend (at most what was granted) and settle, in any order, nothing is overspent,
+    nothing goes below zero, and what is spent is the sum of what was charged."""
+    root = Account(budget=Budget(sampled_tokens=limit, turns=None))
+    accounts = [root, Account(root), Account(root)]
+    accounts.append(Account(accounts[1]))
+    flying: list[tuple[Account, int, int]] = []
+    charged = 0
+    for who, wanted, used in turns:
+        granted = accounts[who].reserve(wanted)
+        flying.append((accounts[who], granted, min(used, granted)))
+        assert root.sampled_tokens + root.reserved <= limit
+        if len(flying) > 3:
+            account, granted, used = flying.pop(0)
+            if granted:
+                account.charge(used, 0)
+                charged += used
+            account.settle(granted)
+    for account, granted, _ in flying:
+        account.settle(granted)
+    assert root.sampled_tokens == charged
+    assert all(a.reserved == 0 for a in accounts)
+    assert 0 <= root.left() <= 1
