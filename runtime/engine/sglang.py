@@ -1,0 +1,260 @@
+"""The SGLang engine over HTTP: contexts in, generations out.
+
+Owns what is sent to a server and how its replies are read; `_http.py` owns the connections, `server.py` the process
+of a local one.
+
+Invariants:
+- a context's tokens are sent as the bytes the context already has, never encoded again;
+- request ids are 32 hexadecimal digits and never used twice: SGLang aborts by prefix, so no id may begin another;
+- a request that we stop waiting for is aborted at the server, whatever the reason;
+- prompt log-probabilities are never asked for: they would disable the reuse of a cached prefix.
+
+Written against SGLang 0.5.21. Knows nothing of agents or budgets.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from agents.context import Segment
+from runtime.engine._http import Http, NeverSent, repeating
+from runtime.engine.base import (
+    Capacity,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    FinishReason,
+    Generation,
+    Sampling,
+)
+from runtime.engine.environment import Environment, Progress
+from runtime.engine.server import ServerOptions, managed_server
+
+__all__ = ["SGLang"]
+
+ATTEMPTS = 4  # with the pauses between them: about 1.5 s, a worker's hiccup but not its restart
+ABORT_S = 2.0  # an abort that takes longer finds nobody; SGLang then notices the closed connection within 4 s
+# The longest a request may stay unanswered. Waiting in the server's queue counts, so it is generous.
+REPLY_S = 1800.0
+
+
+class _Finish(msgspec.Struct):
+    type: str
+    message: str | None = None
+
+
+class _Meta(msgspec.Struct):
+    finish_reason: _Finish
+    prompt_tokens: int
+    cached_tokens: int = 0
+    weight_version: str = ""
+    e2e_latency: float = 0.0
+    output_token_logprobs: list[tuple[float | None, int, str | None]] = []
+
+
+class _Reply(msgspec.Struct):
+    meta_info: _Meta
+    output_ids: list[int] = []
+
+
+class _ServerInfo(msgspec.Struct):
+    """Of `/server_info`, which has several hundred fields, those that say what fits."""
+
+    tokenizer_path: str
+    max_total_num_tokens: int
+    max_req_input_len: int
+    page_size: int = 1
+    weight_version: str = ""
+    internal_states: list[_State] = []
+
+
+class _State(msgspec.Struct):
+    effective_max_running_requests_per_dp: int = 64
+
+
+_reply = msgspec.json.Decoder(_Reply)
+_server_info = msgspec.json.Decoder(_ServerInfo)
+_encode = msgspec.json.Encoder().encode
+
+
+class SGLang:
+    """An engine that is an SGLang server. Made by `connect` or `local`.
+
+    Requests beyond `connections` wait here, and waiting can be cancelled at no cost.
+    """
+
+    def __init__(self, http: Http, *, reply_s: float = REPLY_S, attempts: int = ATTEMPTS) -> None:
+        self._http = http
+        self._reply_s = reply_s
+        self._attempts = attempts
+        self._capacity: Capacity | None = None
+        self.url = http.url
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        api_key: str | None = None,
+        connections: int = 256,
+        reply_s: float = REPLY_S,
+        attempts: int = ATTEMPTS,
+    ) -> AsyncIterator[SGLang]:
+        """Use a running server, which should have been started with `--enable-session-radix-cache`.
+
+        Nothing is sent yet. Raises EngineRefused for what is not an address. Leaving closes the connections.
+        """
+        async with Http(url, api_key=api_key, connections=connections) as http:
+            yield cls(http, reply_s=reply_s, attempts=attempts)
+
+    @classmethod
+    @asynccontextmanager
+    async def local(
+        cls,
+        model: str = "seedling",
+        options: ServerOptions | None = None,
+        *,
+        log: Path | None = None,
+        environment: Environment | None = None,
+        progress: Progress | None = None,
+    ) -> AsyncIterator[SGLang]:
+        """Start a server on this machine and use it; leaving ends it. See `managed_server` for errors."""
+        started = managed_server(model, options, log=log, environment=environment, progress=progress)
+        async with started as server, cls.connect(server.url, api_key=server.api_key) as engine:
+            yield engine
+
+    async def generate(self, context: Segment, sampling: Sampling, *, session: str) -> Generation:
+        """Sample a continuation; see `Engine.generate`.
+
+        What fails on the way is aborted and sent again under a new id: tokens in, tokens out, so a repeat does no
+        harm. The model's own end-of-text token stops it as well as `sampling.stop_token_ids`.
+        """
+        head, tail = b'{"input_ids":' + context.json() + b',"rid":"', _request(sampling, session)
+        started = anyio.current_time()
+        reply = await repeating(lambda: self._generate(head, tail), EngineUnavailable, self._attempts)
+        return _generation(reply, anyio.current_time() - started)
+
+    async def warm(self, context: Segment, *, session: str) -> int:
+        """Prefill `context`; see `Engine.warm`."""
+        generation = await self.generate(context, Sampling(max_new_tokens=0), session=session)
+        return generation.cached_tokens
+
+    async def release(self, session: str) -> None:
+        """Let the session's KV go; see `Engine.release`. A server that is gone has let it go."""
+        body = _encode({"session_id": session})
+        try:
+            await repeating(
+                lambda: self._http.control("POST", "/close_session", body), EngineUnavailable, self._attempts
+            )
+        except EngineUnavailable:
+            return
+
+    async def capacity(self) -> Capacity:
+        """See `Engine.capacity`. Raises EngineRefused if the server wants another key."""
+        if self._capacity is None:
+            raw = await repeating(
+                lambda: self._http.control("GET", "/server_info"), EngineUnavailable, self._attempts
+            )
+            self._capacity = _capacity(raw)
+        return self._capacity
+
+    async def healthy(self) -> bool:
+        """Whether the server is ready for requests now; one attempt, at most five seconds."""
+        try:
+            await self._http.control("GET", "/ready", timeout_s=5)
+        except EngineError:
+            return False
+        return True
+
+    async def _generate(self, head: bytes, tail: bytes) -> _Reply:
+        rid = uuid.uuid4().hex
+        try:
+            raw = await self._http.post("/generate", head + rid.encode() + tail, timeout_s=self._reply_s)
+        except (NeverSent, EngineRefused):
+            raise
+        except (EngineUnavailable, anyio.get_cancelled_exc_class()):
+            with anyio.move_on_after(ABORT_S, shield=True):
+                await self._abort(rid)
+            raise
+        try:
+            return _reply.decode(raw)
+        except msgspec.DecodeError as error:
+            raise EngineError(f"{self.url}/generate: not a reply we understand: {error}") from error
+
+    async def _abort(self, rid: str) -> None:
+        """Tell the server to drop a request; if it cannot be told, its own look at the connection has to do."""
+        try:
+            await self._http.control("POST", "/abort_request", _encode({"rid": rid}), timeout_s=ABORT_S)
+        except EngineError:
+            return
+
+
+def _request(sampling: Sampling, session: str) -> bytes:
+    """What follows the request id in the body of `/generate`."""
+    parameters: dict[str, object] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "skip_special_tokens": False,
+        "no_stop_trim": True,
+    }
+    if sampling.stop_token_ids:
+        parameters["stop_token_ids"] = sampling.stop_token_ids
+    if sampling.seed is not None:
+        parameters["sampling_seed"] = sampling.seed
+    if sampling.structural_tag is not None:
+        parameters["structural_tag"] = sampling.structural_tag
+    rest = _encode(
+        {
+            "session_id": session,
+            "return_logprob": sampling.max_new_tokens > 0,
+            "logprob_start_len": -1,
+            "stream": False,
+            "sampling_params": parameters,
+        }
+    )
+    return b'",' + rest[1:]
+
+
+def _generation(reply: _Reply, seconds: float) -> Generation:
+    meta = reply.meta_info
+    logprobs = tuple(logprob for logprob, _token, _text in meta.output_token_logprobs if logprob is not None)
+    if len(logprobs) != len(reply.output_ids):
+        raise EngineError(f"{len(reply.output_ids)} tokens came back with {len(logprobs)} log-probabilities")
+    try:
+        finish = FinishReason(meta.finish_reason.type)
+    except ValueError as error:
+        raise EngineError(f"unknown finish reason {meta.finish_reason.type!r}") from error
+    return Generation(
+        tokens=tuple(reply.output_ids),
+        logprobs=logprobs,
+        finish=finish,
+        prompt_tokens=meta.prompt_tokens,
+        cached_tokens=meta.cached_tokens,
+        weight_version=meta.weight_version,
+        seconds=seconds,
+    )
+
+
+def _capacity(raw: bytes) -> Capacity:
+    try:
+        info = _server_info.decode(raw)
+    except msgspec.DecodeError as error:
+        raise EngineError(f"/server_info: not a reply we understand: {error}") from error
+    running = [state.effective_max_running_requests_per_dp for state in info.internal_states]
+    return Capacity(
+        model=info.tokenizer_path,
+        pool_tokens=info.max_total_num_tokens,
+        context_tokens=info.max_req_input_len,
+        page_tokens=info.page_size,
+        running_requests=sum(running) or 64,
+        weight_version=info.weight_version,
+    )
