@@ -1,5 +1,6 @@
 """Files: the ground floor. Knows nothing of models, tokens, HTTP or processes of an engine."""
 
+from workspace.answers import FileText, Listing, SearchResult, Written
 from workspace.errors import (
     BadName,
     CommandRefused,
@@ -14,8 +15,10 @@ from workspace.errors import (
     RunExists,
     WorkspaceError,
 )
+from workspace.files import FileTree
 from workspace.history import History
-from workspace.journal import JournalReader, JournalWriter, read
+from workspace.journal import JournalReader, JournalWriter
+from workspace.journal import read as read_journal
 from workspace.layout import RAMET, RunLayout, run_name
 from workspace.text import harmless, harmless_name
 
@@ -26,19 +29,24 @@ __all__ = [
     "FileError",
     "FileMissing",
     "FileRefused",
+    "FileText",
+    "FileTree",
     "History",
     "JournalCorrupt",
     "JournalError",
     "JournalLocked",
     "JournalReader",
     "JournalWriter",
+    "Listing",
     "NotARun",
     "RecordFailed",
     "RunExists",
     "RunLayout",
+    "SearchResult",
     "WorkspaceError",
+    "Written",
     "harmless",
     "harmless_name",
-    "read",
+    "read_journal",
     "run_name",
 ]

@@ -16,7 +16,6 @@
 Messages are whole sentences for a person or a model. Facts that code may need are attributes: nothing parses
 text.
 """
-# ruff: noqa: N818 - a name says what happened (NotARun, JournalLocked); "Error" is kept for the inner nodes
 
 from pathlib import Path
 

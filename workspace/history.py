@@ -58,9 +58,7 @@ class History:
 
 def _append(path: Path, text: str, *, only_if_empty: bool = False) -> None:
     try:
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             if not (only_if_empty and os.fstat(descriptor).st_size):
                 write_whole(descriptor, text.encode())

@@ -76,9 +76,7 @@ class JournalWriter:
             write_whole(self._descriptor, line + b"\n")
         except OSError as error:
             self._cut_back(error)
-            raise JournalError(
-                self.path, f"cannot write to the journal {self.path}: {error.strerror}"
-            ) from error
+            raise JournalError(self.path, f"cannot write to the journal {self.path}: {error.strerror}") from error
         self._size += len(line) + 1
 
     def sync(self) -> None:

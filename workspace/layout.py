@@ -192,9 +192,7 @@ def _make_ramet(home: Path) -> None:
     ramet.mkdir(exist_ok=True)
     # A cloned repository could carry `.ramet` as a link to anywhere; a run must not be written there.
     if ramet.is_symlink():
-        raise WorkspaceError(
-            ramet, f"{ramet} is a symbolic link; a run is only written to a directory of its own"
-        )
+        raise WorkspaceError(ramet, f"{ramet} is a symbolic link; a run is only written to a directory of its own")
     ignore = ramet / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
