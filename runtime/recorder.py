@@ -20,7 +20,7 @@ from runtime.records import VERSION, Ended, Forked, Given, Opened, Record, Resum
 from runtime.records import decode as decode_record
 from runtime.records import encode as encode_record
 from runtime.state import RunState
-from workspace import History, JournalCorrupt, JournalWriter, RecordFailed, RunLayout, read
+from workspace import History, JournalCorrupt, JournalWriter, RecordFailed, RunLayout, read_journal
 
 __all__ = ["Observer", "Recorder", "load"]
 
@@ -33,7 +33,7 @@ _FRAME = re.compile(r"<\|im_end\|>\n?|<\|im_start\|>(?:assistant|user)\n?|</?too
 
 def records(layout: RunLayout) -> Iterator[Record]:
     """The records of a run's journal, in order. Raises JournalCorrupt, naming file and line."""
-    lines = read(layout.journal)
+    lines = read_journal(layout.journal)
     for line in lines:
         try:
             record = decode_record(line)

@@ -1,5 +1,6 @@
 """Budgets of subtrees."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ def test_what_a_child_spends_its_parent_has_spent() -> None:
     left.settle(80)
     right.settle(20)
     assert right.reserve(80) == 20
-    assert right.left() == 0.2
+    assert right.left() == pytest.approx(0.2)
 
 
 def test_a_child_may_have_less_than_its_parent() -> None:

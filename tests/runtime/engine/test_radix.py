@@ -34,7 +34,7 @@ def test_referenced_prefixes_are_evicted_last() -> None:
     assert tree.lookup([1, 1, 1, 1]) == 4
     assert tree.lookup([2, 2, 2, 2]) == 0
     tree.release("a")
-    tree.lookup([3])
+    tree.lookup([3, 3, 3, 3])
     tree.insert([4, 4, 4, 4])
     assert tree.lookup([1, 1, 1, 1]) == 0
 
