@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from agents.chat import Chat
 from agents.context import Segment
-from workspace import FileTree, Sandbox
+
+if TYPE_CHECKING:
+    from agents.chat import Chat
+    from workspace import FileTree, Sandbox
 
 __all__ = ["Agent", "Host", "Outcome", "Reply", "ToolRefused"]
 
