@@ -12,7 +12,7 @@ from agents.chat import Call
 from agents.context import Origin
 from agents.host import Agent, Host, Reply, ToolRefused
 from agents.tools.base import Tool, read_call
-from workspace import FileError
+from workspace import CommandRefused, FileError
 
 __all__ = ["live"]
 
@@ -67,7 +67,7 @@ async def carry_out(agent: Agent, host: Host, index: int, call: Call) -> Reply:
             await host.call_started(agent, index, call.name, effects=not tool.repeatable)
         try:
             reply = await tool.run(agent, host)
-        except (ToolRefused, FileError) as refusal:
+        except (ToolRefused, FileError, CommandRefused) as refusal:
             reply = Reply(text=str(refusal), error=True)
     if agent.outcome is None:
         await host.call_ended(agent, index, reply)

@@ -41,6 +41,8 @@ _RENDERER_OF_MODEL_TYPE = {
     "deepseek_v3": "deepseek-v3",
     "kimi_k2": "kimi-k2",
 }
+# How much of a prompt's end tells how the model's turn began: the header of the turn, and thinking that it prefills.
+_TAIL_TOKENS = 64
 _WORD_JOINER = "\u2060"  # invisible, takes no width, and breaks a token's spelling
 
 
@@ -127,13 +129,12 @@ class Chat:
         made none. After a given head (a checkpoint) the texts are messages, and the turn that the model had been
         asked for is closed empty. Raises ChatError if the family cannot do it.
         """
-        # Only the last step is handed over: what the bridge reads is where the turn began and how it ended, and
-        # a prompt of 128k tokens need not be copied for that.
+        # The bridge reads where the turn began and how it ended: a prompt of 128k tokens need not be copied for that.
         if head.origin is Origin.SAMPLED:
-            prompt, completion = list(head.parent.tokens) if head.parent else [], list(head.tokens)
+            prompt, completion = _tail(head.parent), list(head.tokens)
             names = [call.name for call in self.parse(head).calls]
         else:
-            prompt, completion, names = list(head.tokens), [], []
+            prompt, completion, names = _tail(head), [], []
         messages: list[dict[str, Any]] = []
         for index, text in enumerate(texts):
             content = self.neutralise(text)
@@ -156,8 +157,7 @@ class Chat:
 
     def parse(self, head: Segment) -> Turn:
         """What the sampled segment `head` says. Never raises: whatever is wrong is a call with a `problem`."""
-        prompt = list(head.parent.tokens) if head.parent else None
-        parsed = self._renderer.parse_response(list(head.tokens), prompt_ids=prompt)
+        parsed = self._renderer.parse_response(list(head.tokens), prompt_ids=_tail(head.parent))
         calls = []
         for call in parsed.tool_calls:
             if call.status != "ok" or call.name is None:
@@ -185,3 +185,7 @@ class Chat:
     def text(self, tokens: Sequence[int]) -> str:
         """The text of some tokens, special ones included: for people to read."""
         return self.tokenizer.decode(tokens)
+
+
+def _tail(segment: Segment | None) -> list[int]:
+    return list(segment.tokens[-_TAIL_TOKENS:]) if segment else []

@@ -34,7 +34,7 @@ class Segment:
     end of the given segment that follows the sampled segment number `turn`.
     """
 
-    __slots__ = ("_json", "id", "length", "logprobs", "origin", "parent", "tokens", "turn", "version")
+    __slots__ = ("_json", "depth", "id", "length", "logprobs", "origin", "parent", "tokens", "turn", "version")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Segment:
         self.version = version  # the engine's weight version, for sampled segments
         self.length: int = len(self.tokens) + (parent.length if parent else 0)
         self.turn: int = (origin is Origin.SAMPLED) + (parent.turn if parent else 0)
+        self.depth: int = parent.depth + 1 if parent else 0  # segments before this one
         self._json: bytes | None = None
 
     def path(self) -> Iterator[Segment]:
@@ -87,17 +88,13 @@ class Segment:
 
     def shared_with(self, other: Segment) -> int:
         """Length in tokens of the prefix that two paths have as the same segments."""
-        mine, theirs = self, other
-        while mine is not theirs:
-            if mine.length >= theirs.length:
-                if mine.parent is None:
-                    return 0
-                mine = mine.parent
-            elif theirs.parent is None:
-                return 0
-            else:
-                theirs = theirs.parent
-        return mine.length
+        mine: Segment | None = self
+        theirs: Segment | None = other
+        while mine is not None and theirs is not None and mine is not theirs:
+            deeper = mine.depth - theirs.depth
+            mine = mine.parent if deeper >= 0 else mine
+            theirs = theirs.parent if deeper <= 0 else theirs
+        return mine.length if mine is theirs and mine is not None else 0
 
     def __repr__(self) -> str:
         return f"Segment({self.id}, {self.origin}, +{len(self.tokens)} = {self.length}, t{self.turn})"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -81,6 +82,14 @@ class Host(Protocol):
     def sandbox(self) -> Sandbox: ...
     @property
     def tools(self) -> Mapping[str, type[object]]: ...
+
+    def output_path(self, agent: Agent) -> Path:
+        """Where the whole of a long output goes; another one for every call."""
+        ...
+
+    def shown_path(self, path: Path) -> str:
+        """A path as an agent may write it: relative to the working directory."""
+        ...
 
     async def sample(self, agent: Agent) -> None:
         """Extend the agent's head by one sampled turn, or end the agent: no budget, no room, no engine."""

@@ -164,7 +164,7 @@ class Swarm:
                         f"the engine serves {model}"
                     )
             self._files = FileTree.of_run(layout)
-            self._sandbox = Sandbox(layout, unsandboxed=self._settings.unsandboxed)
+            self._sandbox = Sandbox.of_run(layout, unsandboxed=self._settings.unsandboxed)
             if self._settings.constrain:
                 from runtime.engine.constrain import tool_call_tag
 
@@ -267,6 +267,14 @@ class Swarm:
     @property
     def tools(self) -> Mapping[str, type[object]]:
         return self._tools
+
+    def output_path(self, agent: Agent) -> Path:
+        """See Host."""
+        return self.layout.output(agent.id, f"s{agent.head.id}-{len(agent.started)}")
+
+    def shown_path(self, path: Path) -> str:
+        """See Host."""
+        return self.layout.relative(path)
 
     async def sample(self, agent: Agent) -> None:
         """See Host."""
