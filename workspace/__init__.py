@@ -1,5 +1,6 @@
 """Files: the ground floor. Knows nothing of models, tokens, HTTP or processes of an engine."""
 
+from workspace._bwrap import Limits
 from workspace.answers import FileText, Listing, SearchResult, Written
 from workspace.errors import (
     BadName,
@@ -20,12 +21,14 @@ from workspace.history import History
 from workspace.journal import JournalReader, JournalWriter
 from workspace.journal import read as read_journal
 from workspace.layout import RAMET, RunLayout, run_name
+from workspace.sandbox import CommandResult, Sandbox, SandboxProbe
 from workspace.text import harmless, harmless_name
 
 __all__ = [
     "RAMET",
     "BadName",
     "CommandRefused",
+    "CommandResult",
     "FileError",
     "FileMissing",
     "FileRefused",
@@ -37,11 +40,14 @@ __all__ = [
     "JournalLocked",
     "JournalReader",
     "JournalWriter",
+    "Limits",
     "Listing",
     "NotARun",
     "RecordFailed",
     "RunExists",
     "RunLayout",
+    "Sandbox",
+    "SandboxProbe",
     "SearchResult",
     "WorkspaceError",
     "Written",
