@@ -108,7 +108,7 @@ class Chat:
         config = config.model_copy(update={"thinking_retention": "all"})
         try:
             renderer = create_renderer(tokenizer, config)
-        except (NotImplementedError, ValueError, AssertionError) as error:
+        except (ImportError, NotImplementedError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ChatError(f"{model}: its chat format cannot be extended turn by turn ({reason})") from error
         return cls(tokenizer, renderer, terse=settings.terse)

@@ -31,7 +31,9 @@ async def measure(tokens: int, copies: int) -> dict[str, object]:
     async def held(computed: int, sampled: int) -> None:
         await anyio.sleep_forever()
 
-    engine = ScriptedEngine(lambda _: [0], model=tiny_model(), context_tokens=2 * tokens, pool_tokens=4 * tokens, pace=held)
+    engine = ScriptedEngine(
+        lambda _: [0], model=tiny_model(), context_tokens=2 * tokens, pool_tokens=4 * tokens, pace=held
+    )
     tasks = [f"part {n} of the work" for n in range(copies)]
     times, memory = [], []
     budget = Budget(agents=2 * copies * ROUNDS + 2, sampled_tokens=None)

@@ -1,9 +1,9 @@
 """Host agents on an engine: the top floor, and what people import.
 
-    async with SGLang.local("seedling") as engine:
-        async with Swarm(engine, directory="work", budget=Budget(sampled_tokens=200_000)) as swarm:
-            lead = await swarm.start("What is the sum of oats in ledgers?")
-            print((await lead.result()).text)
+async with SGLang.local("seedling") as engine:
+    async with Swarm(engine, directory="work", budget=Budget(sampled_tokens=200_000)) as swarm:
+        lead = await swarm.start("What is the sum of oats in ledgers?")
+        print((await lead.result()).text)
 """
 
 from agents.host import Outcome, Reply, ToolRefused
