@@ -150,6 +150,10 @@ class Chat:
             else:
                 messages.append({"role": "user", "content": content})
         bridged = self._renderer.bridge_to_next_turn(prompt, completion, messages)
+        if bridged is None and completion and completion[-1] in self.stop_token_ids:
+            # A turn that stopped while still thinking. As if it had been cut there, the thinking is closed first.
+            completion = completion[:-1]
+            bridged = self._renderer.bridge_to_next_turn(prompt, completion, messages)
         if bridged is None:
             raise ChatError(f"{self.tokenizer.name_or_path}: its chat format cannot be extended turn by turn")
         ids: list[int] = bridged.token_ids

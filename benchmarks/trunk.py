@@ -2,8 +2,8 @@
 
     python -m benchmarks.trunk [--tokens 131072] [--copies 64]
 
-Beside it, in the same run, what a runtime pays that copies its contexts: the list of token ids, and its JSON. Prints one
-JSON object; milliseconds and KiB a copy, medians of several forks.
+Beside it, in the same run, what a runtime pays that copies its contexts: the list of token ids, and its JSON. Prints
+one JSON object; milliseconds and KiB a copy, medians of several forks.
 """
 
 from __future__ import annotations

@@ -109,11 +109,11 @@ class Recorder:
                 self._open_agent(record.agent, f"{record.agent}: started")
                 return [(record.agent, self.state.segments[record.segment])]
             case Forked():
-                turn = self.state.segments[record.segment].turn
+                of, turn = len(record.copies), self.state.segments[record.segment].turn
                 for number, copy in enumerate(record.copies, 1):
                     self._open_agent(
                         copy.agent,
-                        f"{copy.agent}: copy {number} of {len(record.copies)}, forked from {record.agent} at t{turn}\n\n"
+                        f"{copy.agent}: copy {number} of {of}, forked from {record.agent} at t{turn}\n\n"
                         f"Up to there its history is `../{record.agent}/history.md`.",
                     )
                 return [(copy.agent, self.state.segments[copy.segment]) for copy in record.copies]

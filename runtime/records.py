@@ -147,7 +147,7 @@ class Closed(_Record, frozen=True, kw_only=True):
 Record = Opened | Started | Forked | Sampled | Given | CallStarted | CallEnded | Ended | Resumed | Closed
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)  # type: ignore[arg-type]
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def encode(record: Record) -> bytes:

@@ -1,4 +1,4 @@
-"""The prompts, as files beside this module. Constant texts only: what differs between agents comes last, elsewhere."""
+"""The prompts, as files beside this module. Constant texts: what differs between agents comes last, elsewhere."""
 
 from __future__ import annotations
 
