@@ -1,0 +1,40 @@
+"""Which engine a command works on: a running server, or one of its own.
+
+Owns the choice between `--url` and `--model`. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from runtime.engine.base import Engine
+
+__all__ = ["API_KEY", "Opener", "choose"]
+
+API_KEY = "RAMET_API_KEY"  # an environment variable, because a command line can be read by everybody
+
+Opener = Callable[[Callable[[str], None]], "AbstractAsyncContextManager[Engine]"]
+"""Opens an engine, telling the function it is given how far it is, in lines for a person."""
+
+
+def choose(url: str | None, model: str | None) -> Opener:
+    """How to open the engine that was asked for. Raises BadInput, or EngineRefused for a model that is not there."""
+    if url is not None and model is not None:
+        raise BadInput("--model", "goes without --url: a running server has its model already")
+    from runtime.engine.sglang import SGLang
+
+    if url is not None:
+        address = url
+        if not address.startswith(("http://", "https://")):
+            raise BadInput("--url", f"not an http:// or https:// address: {address!r}")
+        return lambda _progress: SGLang.connect(address, api_key=os.environ.get(API_KEY))
+    from runtime.engine.server import resolve_model
+
+    name = resolve_model(model or "seedling")
+    return lambda progress: SGLang.local(name, progress=progress)
