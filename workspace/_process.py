@@ -28,6 +28,8 @@ REAP_S = 5.0
 # Where the system cannot wait for a process through a descriptor (before Linux 5.3), its end is noticed by
 # asking.
 _ASK_EVERY_S = 0.05
+# No reason to wake, but the system's own waits overflow for weeks and for "no timeout" (infinity).
+_LONGEST_WAIT_S = 3600.0
 _CHUNK_BYTES = 1 << 16
 
 
@@ -166,8 +168,7 @@ class _Process:
 
     def _handle(self, timeout_s: float, sink: Callable[[bytes], None]) -> set[int]:
         """Wait for something to happen, deal with it, and return the descriptors it happened on."""
-        if self._exit is None:
-            timeout_s = min(timeout_s, _ASK_EVERY_S)
+        timeout_s = min(timeout_s, _LONGEST_WAIT_S if self._exit is not None else _ASK_EVERY_S)
         ready = {key.fd for key, _ in self._selector.select(timeout_s)}
         if self._info in ready:
             self._read_info()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workspace.errors import FileError, FileMissing, FileRefused
@@ -36,7 +36,9 @@ def layout(tmp_path: Path) -> RunLayout:
     (project / ".git" / "config").write_text("[core]\n")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret.txt").write_text("secret\n")
-    layout = RunLayout.create(project, name="20261122-081501-k3f9")
+    layout = RunLayout(project, "20261122-081501-k3f9")
+    layout.notes.mkdir(parents=True)
+    (project / ".ramet" / ".gitignore").write_text("*\n")
     layout.task.write_text("add\n")
     return layout
 
@@ -112,6 +114,7 @@ def test_text_is_harmless_and_always_decodes(tree: FileTree) -> None:
     assert tree.search("needle").lines == ("␛name\ufffd␊:1: needle␛",)
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(
     st.text("aé\n", max_size=40),
     st.integers(1, 12),

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import resource
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import workspace
 from workspace.errors import JournalCorrupt, JournalError, JournalLocked
 from workspace.journal import JournalWriter, read
 
@@ -37,12 +39,18 @@ def write(path: Path, content: list[bytes]) -> None:
         journal.sync()
 
 
+# In memory where possible: hundreds of examples would wait for the disk, and a busy one takes any time.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+on_disk = settings(deadline=None)
+
+
+@on_disk
 @given(lines, st.data())
 def test_cut_anywhere_reads_the_whole_lines_before_the_cut(content: list[bytes], data: st.DataObject) -> None:
     """A journal cut at any byte reads as exactly its whole lines, and appending to it gives a valid journal
     again.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path = Path(directory) / "journal.jsonl"
         write(path, content)
         whole = path.read_bytes()
@@ -77,10 +85,11 @@ def test_a_torn_tail_longer_than_a_block_is_cut_off(tmp_path: Path) -> None:
         assert journal.size_bytes == 0
 
 
+@on_disk
 @given(st.integers(0, 60))
 def test_a_full_disk_leaves_no_half_line(room: int) -> None:
     """An append that does not fit raises, leaves exactly the lines before it, and works once there is room."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path = Path(directory) / "journal.jsonl"
         with JournalWriter(path) as journal:
             journal.append(b"header")
@@ -111,6 +120,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        cwd=Path(workspace.__file__).parents[1],
     )
     with holder:
         assert holder.stdout is not None
