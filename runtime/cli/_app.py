@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import resume, run, stats, tree
+from runtime.cli import demo, doctor, engine, resume, run, stats, tree
 
 __all__ = ["app"]
 
@@ -41,7 +41,10 @@ def _ramet(
         typer.echo(context.get_help())
 
 
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("resume")(resume.resume)
 app.command("tree")(tree.tree)
 app.command("stats")(stats.stats)
+app.command("doctor")(doctor.doctor)
+app.add_typer(engine.app, name="engine")

@@ -22,7 +22,7 @@ from runtime.errors import Interrupted, OutputLost, RunStopped, leaves
 from runtime.records import Record
 from runtime.state import RunState
 from runtime.stats import Stats, count
-from runtime.view import Events, Times
+from runtime.view import Events, Judgement, Times
 
 if TYPE_CHECKING:
     from runtime.engine.base import Engine
@@ -32,6 +32,7 @@ __all__ = ["EXIT_CODES", "Session", "View", "choose_view"]
 
 EXIT_CODES = {Outcome.FINISHED: 0, Outcome.FAILED: 1, Outcome.CANCELLED: 1, Outcome.OUT_OF_BUDGET: 3}
 
+Judge = Callable[[str], Judgement]
 MakeSwarm = Callable[["Engine", list[Callable[[Record], None]]], "Swarm"]
 
 
@@ -42,7 +43,9 @@ class View(Protocol):
     def begin(self, state: RunState, root: Path, *, resumed: bool) -> None: ...
     def observe(self, record: Record) -> None: ...
     async def show(self) -> None: ...
-    def end(self, outcome: str, result: str, root: Path, stats: Stats) -> None: ...
+    def end(
+        self, outcome: str, result: str, root: Path, stats: Stats, judgement: Judgement | None = None
+    ) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -61,29 +64,33 @@ class Session:
     """A run from opening its engine to its result. `task` is for the lead of a run that has none yet."""
 
     def __init__(
-        self, engine: Opener, swarm: MakeSwarm, view: View, *, task: str, resumed: bool = False, hint: str = ""
+        self,
+        engine: Opener,
+        swarm: MakeSwarm,
+        view: View,
+        *,
+        task: str,
+        resumed: bool = False,
+        hint: str = "",
+        judge: Judge | None = None,
     ) -> None:
+        """`hint`: options that a resume needs too. `judge`: says whether a result is right; a wrong one fails."""
         self._engine = engine
         self._make_swarm = swarm
         self._view = view
         self._task = task
         self._resumed = resumed
-        self._hint = hint  # options that a resume needs too
+        self._hint = hint
+        self._judge = judge
         self._root: Path | None = None
         self._state = RunState()
         self.outcome: Outcome | None = None
         self.result = ""
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Path | None:
         """The run's own directory, once there is one."""
-        assert self._root is not None
         return self._root
-
-    @property
-    def stats(self) -> Stats:
-        """The bill so far."""
-        return count(self._state)
 
     def run(self) -> int:
         """Do it; returns the exit code. Raises RunStopped once the run has begun, else what came in the way."""
@@ -112,8 +119,12 @@ class Session:
                     self.outcome, self.result = result.outcome, result.text
                     group.cancel_scope.cancel("the run is over")
             assert self.outcome is not None
-            self._tell(self.outcome, self.result)
+            judgement = self._judge(self.result) if self._judge is not None else None
+            self._tell(self.outcome, self.result, judgement)
+        if judgement is not None:
+            return 0 if judgement.right else 1
         return EXIT_CODES[self.outcome]
 
-    def _tell(self, outcome: str, result: str) -> None:
-        self._view.end(outcome, result, self.root, self.stats)
+    def _tell(self, outcome: str, result: str, judgement: Judgement | None = None) -> None:
+        assert self._root is not None
+        self._view.end(outcome, result, self._root, count(self._state), judgement)

@@ -13,7 +13,7 @@ Every object has `event`; agents are named by `agent`. Tokens and seconds throug
     run_ended      outcome, result, dir, stats          always the last, of every run that began
 
 `outcome` of run_ended is the lead's (finished, failed, out_of_budget, cancelled) or, where the run can be resumed,
-`interrupted` or `stopped`.
+`interrupted` or `stopped`. Where the truth is known (`ramet demo`), run_ended has `truth` and `right` too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from runtime.errors import OutputLost
 from runtime.records import CallEnded, CallStarted, Ended, Forked, Opened, Record, Sampled, Started
 from runtime.state import RunState
 from runtime.stats import Stats
+from runtime.view.judgement import Judgement
 
 __all__ = ["Events"]
 
@@ -85,9 +86,10 @@ class Events:
     def stop(self) -> None:
         """Nothing to clear away."""
 
-    def end(self, outcome: str, result: str, root: Path, stats: Stats) -> None:
+    def end(self, outcome: str, result: str, root: Path, stats: Stats, judgement: Judgement | None = None) -> None:
         """The last event."""
-        self._write("run_ended", outcome=outcome, result=result, dir=str(root), stats=stats)
+        known = msgspec.structs.asdict(judgement) if judgement is not None else {}
+        self._write("run_ended", outcome=outcome, result=result, dir=str(root), stats=stats, **known)
 
     def _begun(self, event: str, model: str) -> None:
         root = self._root

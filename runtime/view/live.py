@@ -18,6 +18,8 @@ from agents.host import Outcome
 from runtime.records import Record
 from runtime.state import RunState
 from runtime.stats import Stats
+from runtime.view.judgement import Judgement
+from runtime.view.progress import ProgressLine
 from runtime.view.text import Line, lines, totals
 from runtime.view.times import Times
 from runtime.view.tree import rows
@@ -44,13 +46,11 @@ class LiveTree:
         self._times = times
         self._state: RunState | None = None
         self._live: Live | None = None
+        self._progress = ProgressLine(console)
 
     def progress(self, line: str) -> None:
         """What the engine is doing while it is got ready, on one line that goes away."""
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(Text(harmless(line), style="dim", no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._progress(line)
 
     def begin(self, state: RunState, root: Path, *, resumed: bool) -> None:
         """Name the run that `show` is to draw."""
@@ -75,13 +75,17 @@ class LiveTree:
             self._live.update(self._frame(), refresh=True)
             self.stop()
 
-    def end(self, outcome: str, result: str, root: Path, stats: Stats) -> None:
+    def end(self, outcome: str, result: str, root: Path, stats: Stats, judgement: Judgement | None = None) -> None:
         """Print how the run ended: its result, whole, and its bill."""
         self.stop()
         if outcome in _STYLES:  # of an interrupted run standard error tells
             self._console.print(Text(outcome, style=_STYLES[Outcome(outcome)]))
         if result:
             self._console.print(Text(harmless(result)), soft_wrap=True)
+        if judgement is not None:
+            word, style = ("right", "bold green") if judgement.right else ("wrong", "bold red")
+            self._console.print(Text(f"The truth is {harmless(judgement.truth)}: the answer is "), end="")
+            self._console.print(Text(f"{word}."), style=style)
         self._console.print(
             Text(
                 f"{stats.computed_tokens:,} tokens computed, {stats.cached_tokens:,} cached, "
@@ -92,6 +96,7 @@ class LiveTree:
 
     def stop(self) -> None:
         """Leave the terminal as it should be. Harmless twice."""
+        self._progress.close()
         if self._live is not None:
             self._live.stop()
             self._live = None
