@@ -17,16 +17,14 @@ from workspace import CommandRefused, FileError
 __all__ = ["live"]
 
 NO_CALL = "You called no tool. Call one, or finish(result) when you are done."
-INTERRUPTED = (
-    "interrupted, outcome unknown: the run stopped while this call was under way. Look before you repeat it."
-)
+INTERRUPTED = "interrupted, outcome unknown: the run stopped while this call was under way. Look before you repeat it."
 ALONE = "{name} must be the only call of its turn. Nothing of this turn was done."
 
 
 async def live(agent: Agent, host: Host) -> None:
     """Run `agent` until it has an outcome. Cancellation leaves it as it is, to be resumed."""
     while agent.outcome is None:
-        if agent.head.origin is Origin.GIVEN:
+        if agent.head.origin is Origin.GIVEN or agent.interrupted:
             await host.sample(agent)
         else:
             await act(agent, host)
@@ -34,7 +32,8 @@ async def live(agent: Agent, host: Host) -> None:
 
 async def act(agent: Agent, host: Host) -> None:
     """Carry out the calls of the agent's last turn, one after the other, and tell it what came of them."""
-    calls = host.chat.parse(agent.head).calls
+    head = agent.head
+    calls = host.chat.parse(head).calls
     if not calls:
         await host.give(agent, [NO_CALL])
         return
@@ -48,8 +47,8 @@ async def act(agent: Agent, host: Host) -> None:
             reply = Reply(text=ALONE.format(name=alone), error=True)
         else:
             reply = await carry_out(agent, host, index, call)
-        if agent.outcome is not None:
-            return
+        if agent.outcome is not None or agent.head is not head:
+            return  # it finished, or it is its past self now
         texts.append(f"error: {reply.text}" if reply.error else reply.text)
     await host.give(agent, texts)
 
@@ -61,14 +60,17 @@ async def carry_out(agent: Agent, host: Host, index: int, call: Call) -> Reply:
     except ToolRefused as refusal:
         return Reply(text=str(refusal), error=True)
     if index in agent.started and not tool.repeatable:
-        reply = Reply(text=INTERRUPTED, error=True)
+        reply = Reply(text=INTERRUPTED, error=True, did=f"{agent.started[index]}: outcome unknown")
     else:
+        head = agent.head
         if index not in agent.started:
-            await host.call_started(agent, index, call.name, effects=not tool.repeatable)
+            await host.call_started(agent, index, tool.brief(), effects=not tool.repeatable)
         try:
             reply = await tool.run(agent, host)
         except (ToolRefused, FileError, CommandRefused) as refusal:
             reply = Reply(text=str(refusal), error=True)
+        if agent.head is not head:
+            return reply
     if agent.outcome is None:
         await host.call_ended(agent, index, reply)
     return reply

@@ -131,7 +131,8 @@ class Chat:
         """
         # The bridge reads where the turn began and how it ended: a prompt of 128k tokens need not be copied for that.
         if head.origin is Origin.SAMPLED:
-            prompt, completion = _tail(head.parent), list(head.tokens)
+            before, completion = head.whole_turn()
+            prompt = _tail(before)
             names = [call.name for call in self.parse(head).calls]
         else:
             prompt, completion, names = _tail(head), [], []
@@ -160,8 +161,12 @@ class Chat:
         return ids[len(prompt) + len(completion) :]
 
     def parse(self, head: Segment) -> Turn:
-        """What the sampled segment `head` says. Never raises: whatever is wrong is a call with a `problem`."""
-        parsed = self._renderer.parse_response(list(head.tokens), prompt_ids=_tail(head.parent))
+        """What the turn that ends with the sampled segment `head` says.
+
+        Never raises: whatever is wrong is a call with a `problem`.
+        """
+        before, tokens = head.whole_turn()
+        parsed = self._renderer.parse_response(tokens, prompt_ids=_tail(before))
         calls = []
         for call in parsed.tool_calls:
             if call.status != "ok" or call.name is None:

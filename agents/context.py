@@ -30,8 +30,8 @@ class Origin(enum.StrEnum):
 class Segment:
     """A span of tokens with one origin, and the path that leads to it.
 
-    `length` counts the tokens of the whole path, `turn` its sampled segments: checkpoint `t<turn>` is the
-    end of the given segment that follows the sampled segment number `turn`.
+    `length` counts the tokens of the whole path, `turn` the turns on it: checkpoint `t<turn>` is the end of the given
+    segment that follows turn number `turn`. A turn is a run of sampled segments: one, unless it was interrupted.
     """
 
     __slots__ = ("_json", "depth", "id", "length", "logprobs", "origin", "parent", "tokens", "turn", "version")
@@ -52,7 +52,8 @@ class Segment:
         self.logprobs = array("f", logprobs)  # fp32: what the engine computes in, half the memory of fp64
         self.version = version  # the engine's weight version, for sampled segments
         self.length: int = len(self.tokens) + (parent.length if parent else 0)
-        self.turn: int = (origin is Origin.SAMPLED) + (parent.turn if parent else 0)
+        begins = origin is Origin.SAMPLED and (parent is None or parent.origin is Origin.GIVEN)
+        self.turn: int = begins + (parent.turn if parent else 0)
         self.depth: int = parent.depth + 1 if parent else 0  # segments before this one
         self._json: bytes | None = None
 
@@ -79,8 +80,20 @@ class Segment:
             self._json = ",".join(map(str, self.tokens)).encode()
         return self._json
 
+    def whole_turn(self) -> tuple[Segment | None, list[int]]:
+        """For a sampled head: the given segment that its turn followed, and all the turn's tokens so far."""
+        pieces: list[Segment] = []
+        at: Segment | None = self
+        while at is not None and at.origin is Origin.SAMPLED:
+            pieces.append(at)
+            at = at.parent
+        return at, [token for piece in reversed(pieces) for token in piece.tokens]
+
     def checkpoint(self, turn: int) -> Segment | None:
-        """The given segment on this path whose end is checkpoint `t<turn>`, or None if it has not been reached."""
+        """The given segment on this path whose end is checkpoint `t<turn>`, or None if it has not been reached.
+
+        After a rewind to it, that is the segment that holds the report: its past self as it is now.
+        """
         for segment in self.path():
             if segment.turn == turn and segment.origin is Origin.GIVEN:
                 return segment

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agents.chat import Chat
     from workspace import FileTree, Sandbox
 
-__all__ = ["Agent", "Host", "Outcome", "Reply", "ToolRefused"]
+__all__ = ["Agent", "Deed", "Host", "Outcome", "Reply", "ToolRefused"]
 
 
 class Outcome(enum.StrEnum):
@@ -35,12 +35,23 @@ class Outcome(enum.StrEnum):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a tool call came to, as its agent is told. `wrote` and `ran` are its side effects, for reports."""
+    """What a tool call came to, as its agent is told.
+
+    `did` is what it changed outside the agent's context, in words, for the report to a past self. `told` names the
+    agents whose results it holds.
+    """
 
     text: str
     error: bool = False
-    wrote: tuple[str, ...] = ()
-    ran: str | None = None
+    did: str = ""
+    told: tuple[str, ...] = ()
+
+
+class Deed(msgspec.Struct, frozen=True, kw_only=True):
+    """Something an agent did that a rewind does not undo. `segment` was its head then: numbers grow with time."""
+
+    segment: int
+    text: str
 
 
 class ToolRefused(Exception):
@@ -59,12 +70,18 @@ class Agent(msgspec.Struct, kw_only=True):
     copy: int = 0
     copies: int = 0
     called_by: int | None = None  # the segment whose turn created it, where a turn did
+    directory: str | None = None  # its own working directory, where it has one, relative to the run's
     children: list[str] = []
     outcome: Outcome | None = None
     result: str = ""
-    started: set[int] = set()  # calls of the head's turn that began, by index
+    interrupted: bool = False  # the head's turn was aborted, and goes on
+    started: dict[int, str] = {}  # calls of the head's turn that began, by index: what they call
     replies: dict[int, Reply] = {}  # calls of the head's turn that ended
+    delivered: dict[str, int] = {}  # children whose results it was told, and the segment that told it
+    deeds: list[Deed] = []
     turns: int = 0
+    rewinds: int = 0
+    successions: int = 0
     sampled_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -76,10 +93,14 @@ class Host(Protocol):
 
     @property
     def chat(self) -> Chat: ...
-    @property
-    def files(self) -> FileTree: ...
-    @property
-    def sandbox(self) -> Sandbox: ...
+    def files(self, agent: Agent) -> FileTree:
+        """The files that the agent works on."""
+        ...
+
+    def sandbox(self, agent: Agent) -> Sandbox:
+        """Where its commands run."""
+        ...
+
     @property
     def tools(self) -> Mapping[str, type[object]]: ...
 
@@ -107,11 +128,29 @@ class Host(Protocol):
         """Journal what a call came to."""
         ...
 
-    async def fork(self, agent: Agent, tasks: Sequence[str]) -> str:
-        """Copy the agent once per task, wait for the copies, and return their results, a line each.
+    async def fork(
+        self, agent: Agent, tasks: Sequence[str], *, at: str | None, wait: bool, isolated: bool, tokens: int | None
+    ) -> Reply:
+        """Copy the agent once per task, as it is or as it was at checkpoint `at`; wait for the results, or not.
 
-        Called again for a turn that has forked already (after a crash), it only waits. Raises ToolRefused.
+        Called again for a turn that has forked already (after a crash), it makes no more copies. Raises ToolRefused.
         """
+        ...
+
+    async def rewind(self, agent: Agent, to: str, report: str) -> None:
+        """Move the agent back to checkpoint `to`, with a report. Raises ToolRefused."""
+        ...
+
+    async def wait_for(self, agent: Agent, names: Sequence[str], until: str, timeout_s: float | None) -> Reply:
+        """Wait for children, and return the results of those that ended. Raises ToolRefused."""
+        ...
+
+    async def cancel(self, agent: Agent, name: str) -> Reply:
+        """End a descendant and all that it started. Raises ToolRefused."""
+        ...
+
+    async def merge(self, agent: Agent, name: str) -> Reply:
+        """Apply what an isolated child changed to the agent's own directory. Raises ToolRefused."""
         ...
 
     async def finish(self, agent: Agent, result: str) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from runtime.budget import Budget
     from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
     from runtime.engine.sglang import SGLang
+    from runtime.handle import AgentHandle, Result
     from runtime.records import Settings
     from runtime.stats import Stats
-    from runtime.swarm import AgentHandle, Result, Swarm
+    from runtime.swarm import Swarm
 
 __all__ = [
     "TOOLS",
@@ -49,7 +50,8 @@ _HOMES = {
     "runtime.engine.sglang": ("SGLang",),
     "runtime.records": ("Settings",),
     "runtime.stats": ("Stats",),
-    "runtime.swarm": ("AgentHandle", "Result", "Swarm"),
+    "runtime.handle": ("AgentHandle", "Result"),
+    "runtime.swarm": ("Swarm",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

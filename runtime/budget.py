@@ -28,18 +28,35 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     computed_tokens: int | None = None
     turns: int | None = 2_000
     seconds: float | None = None
-    depth: int = 4  # generations below the root
-    agents: int = 256  # alive at once
+    depth: int = 4  # generations below the agent whose budget this is
+    agents: int = 256  # alive at once, that agent included
 
 
 class Account:
     """One agent's view of the budgets above it."""
 
-    __slots__ = ("budget", "computed_tokens", "parent", "reserved", "sampled_tokens", "turns")
+    __slots__ = (
+        "alive",
+        "began",
+        "budget",
+        "computed_tokens",
+        "deadline",
+        "depth",
+        "parent",
+        "reserved",
+        "sampled_tokens",
+        "turns",
+    )
 
-    def __init__(self, parent: Account | None = None, budget: Budget | None = None) -> None:
+    def __init__(
+        self, parent: Account | None = None, budget: Budget | None = None, depth: int = 0, began: float = 0.0
+    ) -> None:
         self.parent = parent
         self.budget = budget
+        self.depth = depth  # of its agent: 0 for a root, and for the run's own account
+        self.began = began  # wall clock, recorded
+        self.deadline: float | None = None  # on a clock that the swarm reads; this module never does
+        self.alive = 0
         self.sampled_tokens = 0
         self.computed_tokens = 0
         self.turns = 0
@@ -52,14 +69,17 @@ class Account:
             yield at
             at = at.parent
 
-    def reserve(self, tokens: int) -> int:
-        """Set aside up to `tokens` sampled tokens for one turn; returns how many were granted, 0 when it is over."""
+    def reserve(self, tokens: int, *, goes_on: bool = False) -> int:
+        """Set aside up to `tokens` sampled tokens for one turn; returns how many were granted, 0 when it is over.
+
+        A turn that `goes_on` after an interruption has been counted already.
+        """
         granted = tokens
         for account in self.chain():
             limit = account.budget
             if limit is None:
                 continue
-            if limit.turns is not None and account.turns >= limit.turns:
+            if limit.turns is not None and account.turns >= limit.turns and not goes_on:
                 return 0
             if limit.computed_tokens is not None and account.computed_tokens >= limit.computed_tokens:
                 return 0
@@ -76,12 +96,29 @@ class Account:
         for account in self.chain():
             account.reserved -= granted
 
-    def charge(self, sampled: int, computed: int) -> None:
-        """Book one turn."""
+    def lived(self, change: int) -> None:
+        """Count an agent of this subtree that was born (1) or ended (-1)."""
+        for account in self.chain():
+            account.alive += change
+
+    def refusal(self, newcomers: int) -> str | None:
+        """Why this account's agent may not create `newcomers` agents now, in words; None if it may."""
+        for account in self.chain():
+            limit = account.budget
+            if limit is None:
+                continue
+            if self.depth + 1 - account.depth > limit.depth:
+                return f"agents may be {limit.depth} generations deep, and you are there: do it yourself"
+            if account.alive + newcomers > limit.agents:
+                return f"{account.alive} agents are alive and at most {limit.agents} may be: create fewer, or wait"
+        return None
+
+    def charge(self, sampled: int, computed: int, *, turns: int = 1) -> None:
+        """Book what was spent."""
         for account in self.chain():
             account.sampled_tokens += sampled
             account.computed_tokens += computed
-            account.turns += 1
+            account.turns += turns
 
     def left(self) -> float:
         """The smallest share left of any limit, 0 to 1: what the status line shows."""

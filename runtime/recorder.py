@@ -16,7 +16,20 @@ import structlog
 
 from agents.chat import Chat
 from agents.context import Origin, Segment
-from runtime.records import VERSION, Ended, Forked, Given, Opened, Record, Resumed, Sampled, Settings, Started
+from runtime.records import (
+    VERSION,
+    Ended,
+    Forked,
+    Given,
+    Opened,
+    Record,
+    Resumed,
+    Rewound,
+    Sampled,
+    Settings,
+    Started,
+    Succeeded,
+)
 from runtime.records import decode as decode_record
 from runtime.records import encode as encode_record
 from runtime.state import RunState
@@ -117,7 +130,7 @@ class Recorder:
                         f"Up to there its history is `../{record.agent}/history.md`.",
                     )
                 return [(copy.agent, self.state.segments[copy.segment]) for copy in record.copies]
-            case Sampled() | Given():
+            case Sampled() | Given() | Rewound() | Succeeded():
                 return [(record.agent, self.state.segments[record.segment])]
             case _:
                 return []

@@ -25,9 +25,12 @@ __all__ = [
     "Opened",
     "Record",
     "Resumed",
+    "Rewound",
     "Sampled",
     "Settings",
     "Started",
+    "Succeeded",
+    "Warmed",
     "decode",
     "encode",
 ]
@@ -67,24 +70,30 @@ class Started(_Record, frozen=True, kw_only=True):
     segment: int
     tokens: tuple[int, ...]
     task: str
+    budget: Budget | None = None
 
 
-class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """One copy of a fork, and what it is told."""
+class Copy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One copy of a fork, and what it is told. `directory`: its own, relative to the run's, where it has one."""
 
     agent: str
     segment: int
     tokens: tuple[int, ...]
     task: str
+    directory: str | None = None
 
 
 class Forked(_Record, frozen=True, kw_only=True):
-    """An agent was copied, once for each of `copies`, at `segment`: all of them or, after a crash, none."""
+    """An agent was copied, once for each of `copies`, at `segment`: all of them or, after a crash, none.
+
+    `called_by` is the segment whose turn asked for it; None where that was done from outside. `budget` is each copy's.
+    """
 
     agent: str
     segment: int
-    called: bool  # by the turn of that segment, rather than from outside
     copies: tuple[Copy, ...]
+    called_by: int | None = None
+    budget: Budget | None = None
 
 
 class Sampled(_Record, frozen=True, kw_only=True):
@@ -97,12 +106,41 @@ class Sampled(_Record, frozen=True, kw_only=True):
     finish: FinishReason
     prompt_tokens: int
     cached_tokens: int
+    short_tokens: int = 0  # by how much `cached_tokens` was less than it should have been
     version: str = ""
     seconds: float = 0.0
 
 
+class Warmed(_Record, frozen=True, kw_only=True):
+    """The engine computed a shared prefix, up to `segment`, for the first of several that need it."""
+
+    agent: str
+    segment: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
 class Given(_Record, frozen=True, kw_only=True):
-    """What an agent was told."""
+    """What an agent was told. `told` names the agents whose results it holds."""
+
+    agent: str
+    segment: int
+    tokens: tuple[int, ...]
+    told: tuple[str, ...] = ()
+
+
+class Rewound(_Record, frozen=True, kw_only=True):
+    """An agent's head moved back to the segment `to`, and it was told a report. The path it left stays in the tree."""
+
+    agent: str
+    to: int
+    segment: int
+    tokens: tuple[int, ...]
+    told: tuple[str, ...] = ()
+
+
+class Succeeded(_Record, frozen=True, kw_only=True):
+    """An agent whose context was full goes on in a fresh one."""
 
     agent: str
     segment: int
@@ -110,7 +148,7 @@ class Given(_Record, frozen=True, kw_only=True):
 
 
 class CallStarted(_Record, frozen=True, kw_only=True):
-    """A call of the agent's last turn begins."""
+    """A call of the agent's last turn begins. `name` is the call in a few words."""
 
     agent: str
     index: int
@@ -144,7 +182,21 @@ class Closed(_Record, frozen=True, kw_only=True):
     result: str = ""
 
 
-Record = Opened | Started | Forked | Sampled | Given | CallStarted | CallEnded | Ended | Resumed | Closed
+Record = (
+    Opened
+    | Started
+    | Forked
+    | Sampled
+    | Warmed
+    | Given
+    | Rewound
+    | Succeeded
+    | CallStarted
+    | CallEnded
+    | Ended
+    | Resumed
+    | Closed
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

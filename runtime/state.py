@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from agents.context import Origin, Segment
-from agents.host import Agent, Outcome
-from runtime.budget import Account
+from agents.host import Agent, Deed, Outcome
+from runtime.budget import Account, Budget
+from runtime.engine.base import FinishReason
 from runtime.records import (
     CallEnded,
     CallStarted,
@@ -23,9 +24,12 @@ from runtime.records import (
     Opened,
     Record,
     Resumed,
+    Rewound,
     Sampled,
     Settings,
     Started,
+    Succeeded,
+    Warmed,
 )
 
 __all__ = ["RunState"]
@@ -46,9 +50,10 @@ class RunState:
         self.forks = 0
         self.spawns = 0
         self.rewinds = 0
+        self.successions = 0
+        self.short_tokens = 0
         self.started_at = 0.0
         self.last_at = 0.0
-        self.alive = 0
 
     @classmethod
     def replay(cls, records: Iterable[Record]) -> RunState:
@@ -57,6 +62,11 @@ class RunState:
         for record in records:
             state.apply(record)
         return state
+
+    @property
+    def alive(self) -> int:
+        """Agents without an outcome."""
+        return self.account.alive
 
     @property
     def next_segment(self) -> int:
@@ -73,28 +83,45 @@ class RunState:
         match record:
             case Opened():
                 self.run, self.settings, self.started_at = record.run, record.settings, record.at
-                self.account.budget = record.settings.budget
+                self.account.budget, self.account.began = record.settings.budget, record.at
             case Started():
                 base = self._segment(record.segment, None, record.tokens)
-                self._born(Agent(id=record.agent, parent=None, task=record.task, depth=0, base=base, head=base))
+                agent = Agent(id=record.agent, parent=None, task=record.task, depth=0, base=base, head=base)
+                self._born(agent, record.budget)
             case Forked():
                 self._forked(record)
             case Sampled():
                 self._sampled(record)
+            case Warmed():
+                agent = self.agents[record.agent]
+                agent.prompt_tokens += record.prompt_tokens
+                agent.cached_tokens += record.cached_tokens
+                self.accounts[agent.id].charge(0, record.prompt_tokens - record.cached_tokens, turns=0)
             case Given():
                 agent = self.agents[record.agent]
-                agent.head = self._segment(record.segment, agent.head, record.tokens)
-                agent.started, agent.replies, agent.activity = set(), {}, ""
+                self._told(agent, self._segment(record.segment, agent.head, record.tokens), record.told)
+            case Rewound():
+                agent = self.agents[record.agent]
+                agent.rewinds += 1
+                self.rewinds += 1
+                self._told(agent, self._segment(record.segment, self.segments[record.to], record.tokens), record.told)
+            case Succeeded():
+                agent = self.agents[record.agent]
+                agent.successions += 1
+                self.successions += 1
+                self._told(agent, self._segment(record.segment, None, record.tokens), ())
             case CallStarted():
                 agent = self.agents[record.agent]
-                agent.started.add(record.index)
-                agent.activity = record.name
+                agent.started[record.index] = agent.activity = record.name
             case CallEnded():
-                self.agents[record.agent].replies[record.index] = record.reply
+                agent = self.agents[record.agent]
+                agent.replies[record.index] = record.reply
+                if record.reply.did:
+                    agent.deeds.append(Deed(segment=agent.head.id, text=record.reply.did))
             case Ended():
                 agent = self.agents[record.agent]
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""
-                self.alive -= 1
+                self.accounts[agent.id].lived(-1)
             case Resumed():
                 pass
             case Closed():
@@ -106,42 +133,51 @@ class RunState:
         self.segments[number] = segment = Segment(number, parent, Origin.GIVEN, tokens)
         return segment
 
-    def _born(self, agent: Agent) -> None:
+    def _told(self, agent: Agent, head: Segment, told: tuple[str, ...]) -> None:
+        agent.head = head
+        agent.delivered.update(dict.fromkeys(told, head.id))
+        agent.started, agent.replies, agent.activity, agent.interrupted = {}, {}, "", False
+
+    def _born(self, agent: Agent, budget: Budget | None) -> None:
         self.agents[agent.id] = agent
-        self.alive += 1
         above = self.account
         if agent.parent is not None:
             self.agents[agent.parent].children.append(agent.id)
             above = self.accounts[agent.parent]
-        self.accounts[agent.id] = Account(above)
+        self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.last_at)
+        account.lived(1)
 
     def _forked(self, record: Forked) -> None:
         self.forks += 1
         parent, cut = self.agents[record.agent], self.segments[record.segment]
         for number, copy in enumerate(record.copies, 1):
             base = self._segment(copy.segment, cut, copy.tokens)
-            self._born(
-                Agent(
-                    id=copy.agent,
-                    parent=parent.id,
-                    task=copy.task,
-                    depth=parent.depth + 1,
-                    base=base,
-                    head=base,
-                    copy=number,
-                    copies=len(record.copies),
-                    called_by=record.segment if record.called else None,
-                )
+            agent = Agent(
+                id=copy.agent,
+                parent=parent.id,
+                task=copy.task,
+                depth=parent.depth + 1,
+                base=base,
+                head=base,
+                copy=number,
+                copies=len(record.copies),
+                called_by=record.called_by,
+                directory=copy.directory or parent.directory,
             )
+            self._born(agent, record.budget)
+        names = ", ".join(copy.agent for copy in record.copies)
+        parent.deeds.append(Deed(segment=parent.head.id, text=f"started {names}"))
 
     def _sampled(self, record: Sampled) -> None:
         agent = self.agents[record.agent]
-        agent.head = Segment(
-            record.segment, agent.head, Origin.SAMPLED, record.tokens, record.logprobs, record.version
-        )
+        agent.head = Segment(record.segment, agent.head, Origin.SAMPLED, record.tokens, record.logprobs, record.version)
         self.segments[record.segment] = agent.head
-        agent.turns += 1
+        turns = 0 if agent.interrupted else 1  # what was interrupted goes on in the same turn
+        agent.interrupted = record.finish is FinishReason.ABORT
+        agent.activity = ""
+        agent.turns += turns
         agent.sampled_tokens += len(record.tokens)
         agent.prompt_tokens += record.prompt_tokens
         agent.cached_tokens += record.cached_tokens
-        self.accounts[agent.id].charge(len(record.tokens), record.prompt_tokens - record.cached_tokens)
+        self.short_tokens += record.short_tokens
+        self.accounts[agent.id].charge(len(record.tokens), record.prompt_tokens - record.cached_tokens, turns=turns)

@@ -16,13 +16,14 @@ __all__ = ["Stats", "count"]
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """The bill of a run. Tokens, except the first five; seconds of wall time from first to last record."""
+    """The bill of a run. Tokens, except the first six; seconds of wall time from first to last record."""
 
     agents: int
     turns: int
     forks: int
     spawns: int
     rewinds: int
+    successions: int
     sampled_tokens: int
     prompt_tokens: int
     cached_tokens: int
@@ -30,6 +31,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unique_tokens: int
     unique_prompt_tokens: int
     recompute_ratio: float
+    short_tokens: int
     seconds: float
     outcome: str | None
 
@@ -56,6 +58,7 @@ def count(state: RunState) -> Stats:
         forks=state.forks,
         spawns=state.spawns,
         rewinds=state.rewinds,
+        successions=state.successions,
         sampled_tokens=sum(a.sampled_tokens for a in agents),
         prompt_tokens=prompt,
         cached_tokens=cached,
@@ -63,6 +66,7 @@ def count(state: RunState) -> Stats:
         unique_tokens=unique,
         unique_prompt_tokens=least,
         recompute_ratio=round((prompt - cached) / least, 4) if least else 1.0,
+        short_tokens=state.short_tokens,
         seconds=round(state.last_at - state.started_at, 3),
         outcome=state.outcome,
     )

@@ -1,10 +1,10 @@
-"""The supervisor of a run: who lives, who waits for whom, and what each agent's wishes come to.
+"""The supervisor of a run: every agent's task, and what an agent's wishes come to.
 
-Owns the tasks of the agents and implements their `Host`. Invariants:
+Owns the tasks of the agents and implements their `Host`, from three parts: `Recorder` (what happened), `Turns` (the
+engine) and `Family` (who is whose). Invariants:
 - every agent that is alive has exactly one task, in the swarm's own task group;
 - everything that happens goes through the `Recorder` first, so a killed run can be resumed;
-- a failure of the engine or of a tool is an outcome of the agent it happened to; only bugs reach the group;
-- whoever waits for an agent is told its outcome, whatever that is.
+- a failure of the engine or of a tool is an outcome of the agent it happened to; only bugs reach the group.
 
 Leaving the block normally cancels the agents that still live and closes the run. Leaving it by an exception or by
 cancellation leaves the run as it is on disk, to be resumed.
@@ -27,85 +27,38 @@ from msgspec import structs
 
 from agents.agent import live
 from agents.chat import Chat
-from agents.context import Origin, Segment
+from agents.context import Segment
 from agents.host import Agent, Outcome, Reply, ToolRefused
 from agents.prompts import prompt
-from agents.status import copy_text, result_line, status_line
+from agents.told import nearly_full, result_line, status_line
 from agents.tools import TOOLS, Tool, schema
 from runtime.budget import Account, Budget
-from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, Sampling
+from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused
+from runtime.family import Family
+from runtime.handle import AgentHandle, Result
 from runtime.recorder import Observer, Recorder
-from runtime.records import (
-    CallEnded,
-    CallStarted,
-    Closed,
-    Copy,
-    Ended,
-    Forked,
-    Given,
-    Sampled,
-    Settings,
-    Started,
-)
+from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Settings, Started
 from runtime.state import RunState
 from runtime.stats import Stats, count
+from runtime.turns import LEAST_TURN_TOKENS, Taken, Turns
 from workspace import FileTree, RunLayout, Sandbox
 
-__all__ = ["AgentHandle", "Result", "Swarm"]
+__all__ = ["Swarm"]
 
-# How long the engine gets to forget a session, or a request, once we are leaving: it is a courtesy to the cache.
+# How long the engine gets to forget a session once its agent is leaving: it is a courtesy to the cache.
 RELEASE_SECONDS = 5.0
-# A turn needs room for at least a short tool call; with less the context counts as full.
-LEAST_TURN_TOKENS = 16
-
-
-class Result:
-    """How an agent ended: `outcome`, and its `text`."""
-
-    __slots__ = ("outcome", "text")
-
-    def __init__(self, outcome: Outcome, text: str) -> None:
-        self.outcome = outcome
-        self.text = text
-
-    def __repr__(self) -> str:
-        return f"Result({self.outcome}, {self.text!r})"
-
-
-class AgentHandle:
-    """An agent of a swarm, from Python."""
-
-    __slots__ = ("_swarm", "id")
-
-    def __init__(self, swarm: Swarm, id: str) -> None:
-        self._swarm = swarm
-        self.id = id
-
-    @property
-    def state(self) -> Agent:
-        """What is known of it now. Read only."""
-        return self._swarm.state.agents[self.id]
-
-    async def result(self) -> Result:
-        """Wait until it ends. Cancelling the wait leaves the agent alone."""
-        return await self._swarm.wait(self.id)
-
-    async def fork(self, tasks: Sequence[str]) -> list[AgentHandle]:
-        """Copies of it as it is now, one for each task; they run at once. Raises ToolRefused past a limit."""
-        return self._swarm.fork_now(self.id, tasks)
-
-    def __repr__(self) -> str:
-        return f"AgentHandle({self.id}, {self.state.outcome or 'alive'})"
+# The share of its context at which an agent is told that it is nearly full: time enough for some turns.
+NEARLY_FULL = 0.8
 
 
 class Swarm:
     """Agents on an engine, working on the files of one directory.
 
         async with Swarm(engine, directory="work", budget=Budget(sampled_tokens=200_000)) as swarm:
-            lead = await swarm.start("What do the ledgers in ledgers/ add up to?")
+            lead = await swarm.start("What is the sum of oats in ledgers?")
             print((await lead.result()).text)
 
-    Raises, on entering: EngineUnavailable, ModelNotFound, ChatError, WorkspaceError.
+    Raises, on entering: EngineUnavailable, EngineRefused, ModelNotFound, ChatError, WorkspaceError.
     """
 
     def __init__(
@@ -129,16 +82,18 @@ class Swarm:
         self._loaded_chat = chat
         self._observers = observers
         self._resume = resume
-        self._ended: dict[str, anyio.Event] = {}
         self._stack = AsyncExitStack()
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._idle: dict[str, anyio.Event] = {}  # set when an agent's task is over
+        self._deadlines: dict[str, float] = {}
         self._group: TaskGroup
         self._recorder: Recorder
         self._capacity: Capacity
         self._chat: Chat
-        self._files: FileTree
-        self._sandbox: Sandbox
-        self._deadline = float("inf")
-        self._tag: str | None = None
+        self._turns: Turns
+        self._family: Family
+        self._run_files: FileTree
+        self._run_sandbox: Sandbox
 
     # -- life of the swarm ----------------------------------------------------------------------------------
 
@@ -152,27 +107,22 @@ class Swarm:
             layout = await anyio.to_thread.run_sync(partial(RunLayout.create, self._directory))
         self._chat = chat
         self._recorder = Recorder(layout)
-        self._recorder.read_with(chat)
-        self._recorder.observers.extend(self._observers)
         try:
+            self._recorder.read_with(chat)
+            self._recorder.observers.extend(self._observers)
             if self._resume is not None:
                 self._recorder.reopen()
                 self._settings = self.state.settings
                 if Path(self._settings.model).name != Path(model).name:
                     raise EngineRefused(
-                        f"{layout.root}: the run was made with model {self._settings.model}, "
-                        f"the engine serves {model}"
+                        f"{layout.root}: the run was made with model {self._settings.model}, the engine serves {model}"
                     )
-            self._files = FileTree.of_run(layout)
-            self._sandbox = Sandbox.of_run(layout, unsandboxed=self._settings.unsandboxed)
-            if self._settings.constrain:
-                from runtime.engine.constrain import tool_call_tag
-
-                schemas = [schema(tool)["function"] for tool in self._tools.values()]
-                self._tag = tool_call_tag([(s["name"], s["parameters"]) for s in schemas])
-            if self._settings.budget.seconds is not None:
-                spent = self.state.last_at - self.state.started_at
-                self._deadline = anyio.current_time() + self._settings.budget.seconds - spent
+            self._run_files = FileTree.of_run(layout)
+            self._run_sandbox = Sandbox.of_run(layout, unsandboxed=self._settings.unsandboxed)
+            self._family = Family(self._recorder, chat, self._status)
+            self._turns = Turns(
+                self._engine, self._capacity, self._recorder, self._settings, chat.stop_token_ids, self._tag()
+            )
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
         except BaseException:
             self._recorder.close()
@@ -218,19 +168,15 @@ class Swarm:
         """The bill so far."""
         return count(self.state)
 
-    async def start(self, task: str) -> AgentHandle:
-        """A new agent, with a context of its own and `task` as its first message."""
+    async def start(self, task: str, *, budget: Budget | None = None) -> AgentHandle:
+        """A new agent, with a context of its own and `task` as its first message; `budget` is for its subtree."""
         if not self.state.run:
-            settings = structs.replace(self._settings, model=self._capacity.model)
-            self._recorder.open(settings, task)
-            self._settings = settings
-        account = self.state.account
+            self._settings = structs.replace(self._settings, model=self._capacity.model)
+            self._recorder.open(self._settings, task)
         name = self.state.next_agent()
-        tools = [] if self._chat.terse else [schema(tool) for tool in self._tools.values()]
-        status = status_line(name, 0, 0, self._capacity.context_tokens, account.left())
-        system = prompt("terse" if self._chat.terse else "system")
-        tokens = self._chat.begin(system, f"{task}\n{status}", tools)
-        self._recorder.commit(Started(agent=name, segment=self.state.next_segment, tokens=tuple(tokens), task=task))
+        tokens = tuple(self._begin(f"{task}\n{self._status(name, None, None)}"))
+        segment = self.state.next_segment
+        self._recorder.commit(Started(agent=name, segment=segment, tokens=tokens, task=task, budget=budget))
         self._watch_over(self.state.agents[name])
         return AgentHandle(self, name)
 
@@ -238,17 +184,39 @@ class Swarm:
         """Every agent of the run, oldest first."""
         return [AgentHandle(self, name) for name in self.state.agents]
 
-    async def wait(self, agent: str) -> Result:
+    async def wait(self, name: str) -> Result:
         """Wait until an agent ends."""
-        await self._ended[agent].wait()
-        ended = self.state.agents[agent]
+        ended = await self._family.ended(name)
         assert ended.outcome is not None
         return Result(ended.outcome, ended.result)
 
-    def fork_now(self, agent: str, tasks: Sequence[str]) -> list[AgentHandle]:
-        """Copy an agent at its head, from outside. The copies run; the agent itself does not notice."""
-        origin = self.state.agents[agent]
-        return [AgentHandle(self, copy.id) for copy in self._copy(origin, origin.head, tasks, called=False)]
+    async def branch(
+        self, name: str, tasks: Sequence[str], *, at: str | None = None, budget: Budget | None = None
+    ) -> list[AgentHandle]:
+        """Copy an agent from outside, whatever it is doing; it goes on. See `AgentHandle.fork`."""
+        agent = self.state.agents[name]
+        if at is None:
+            await self._turns.interrupt(agent)
+        copies = self._family.copy(agent, self._family.cut(agent, at), tasks, called_by=None, budget=budget)
+        return [AgentHandle(self, self._watch_over(copy).id) for copy in copies]
+
+    async def move_back(self, name: str, to: str, report: str) -> None:
+        """Rewind an agent from outside. See `AgentHandle.rewind`."""
+        agent = self.state.agents[name]
+        if agent.outcome is not None:
+            raise ToolRefused(f"{name} has ended")
+        await self._turns.interrupt(agent)
+        # Whatever it was doing stops here; its loop then goes on from the head that it has.
+        self._scopes[name].cancel()
+        await self._idle[name].wait()
+        try:
+            self._family.rewind(agent, to, report)
+        finally:
+            self._watch_over(agent)
+
+    async def stop(self, name: str) -> None:
+        """Cancel an agent and all that it started. See `AgentHandle.cancel`."""
+        self._stopped(self._family.end(self.state.agents[name], Outcome.CANCELLED, "cancelled"))
 
     # -- Host: what agents ask of it ------------------------------------------------------------------------
 
@@ -257,16 +225,16 @@ class Swarm:
         return self._chat
 
     @property
-    def files(self) -> FileTree:
-        return self._files
-
-    @property
-    def sandbox(self) -> Sandbox:
-        return self._sandbox
-
-    @property
     def tools(self) -> Mapping[str, type[object]]:
         return self._tools
+
+    def files(self, agent: Agent) -> FileTree:
+        """See Host."""
+        return self._run_files
+
+    def sandbox(self, agent: Agent) -> Sandbox:
+        """See Host."""
+        return self._run_sandbox
 
     def output_path(self, agent: Agent) -> Path:
         """See Host."""
@@ -278,55 +246,30 @@ class Swarm:
 
     async def sample(self, agent: Agent) -> None:
         """See Host."""
-        room = self._capacity.context_tokens - agent.head.length - 1
-        if room < LEAST_TURN_TOKENS:
-            await self._end(agent, Outcome.FAILED, f"its context is full ({agent.head.length} tokens)")
-            return
-        account = self._account(agent)
-        granted = account.reserve(min(self._settings.turn_tokens, room))
-        if not granted or anyio.current_time() >= self._deadline:
-            account.settle(granted)
-            await self._end(agent, Outcome.OUT_OF_BUDGET, "the budget is used up")
-            return
-        sampling = Sampling(
-            max_new_tokens=granted,
-            stop_token_ids=self._chat.stop_token_ids,
-            temperature=self._settings.temperature,
-            top_p=self._settings.top_p,
-            seed=self._settings.seed,
-            structural_tag=self._tag,
-        )
-        agent.activity = "generating"
+        deadline = min(self._deadline(account) for account in self._account(agent).chain())
+        taken = Taken.OUT_OF_BUDGET
         try:
-            with anyio.move_on_at(self._deadline) as scope:
-                reply = await self._engine.generate(agent.head, sampling, session=self._session(agent))
-                self._recorder.commit(
-                    Sampled(
-                        agent=agent.id,
-                        segment=self.state.next_segment,
-                        tokens=reply.tokens,
-                        logprobs=reply.logprobs,
-                        finish=reply.finish,
-                        prompt_tokens=reply.prompt_tokens,
-                        cached_tokens=reply.cached_tokens,
-                        version=reply.weight_version,
-                        seconds=reply.seconds,
-                    )
-                )
+            with anyio.move_on_at(deadline):
+                taken = await self._turns.take(agent)
         except EngineError as error:
-            await self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
+            self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
         else:
-            if scope.cancelled_caught:
-                await self._end(agent, Outcome.OUT_OF_BUDGET, "the time is used up")
-        finally:
-            account.settle(granted)
+            if taken is Taken.OUT_OF_BUDGET:
+                self._end(agent, Outcome.OUT_OF_BUDGET, "the budget is used up")
+            elif taken is Taken.CONTEXT_FULL:
+                self._succeed(agent)
 
     async def give(self, agent: Agent, texts: Sequence[str]) -> None:
         """See Host."""
+        told = {name for reply in agent.replies.values() for name in reply.told}
+        news = self._family.news(agent, told)
         *before, last = texts
-        status = self._status(agent.id, agent, agent.head)
-        tokens = self._chat.extend(agent.head, [*before, f"{last}\n{status}"])
-        self._recorder.commit(Given(agent=agent.id, segment=self.state.next_segment, tokens=tuple(tokens)))
+        last = "\n".join(
+            [last, *map(result_line, news), *self._warning(agent), self._status(agent.id, agent, agent.head)]
+        )
+        tokens = tuple(self._chat.extend(agent.head, [*before, last]))
+        names = tuple(sorted(told | {child.id for child in news}))
+        self._recorder.commit(Given(agent=agent.id, segment=self.state.next_segment, tokens=tokens, told=names))
 
     async def call_started(self, agent: Agent, index: int, name: str, *, effects: bool) -> None:
         """See Host."""
@@ -338,70 +281,113 @@ class Swarm:
         """See Host."""
         self._recorder.commit(CallEnded(agent=agent.id, index=index, reply=reply))
 
-    async def fork(self, agent: Agent, tasks: Sequence[str]) -> str:
+    async def fork(
+        self, agent: Agent, tasks: Sequence[str], *, at: str | None, wait: bool, isolated: bool, tokens: int | None
+    ) -> Reply:
         """See Host."""
-        children = [self.state.agents[name] for name in agent.children]
-        copies = [child for child in children if child.called_by == agent.head.id]
-        copies = copies or self._copy(agent, agent.head, tasks, called=True)
-        agent.activity = f"waiting for {len(copies)} copies"
-        for copy in copies:
-            await self._ended[copy.id].wait()
-        return "\n".join(result_line(copy) for copy in copies)
+        copies = self._family.of_this_turn(agent)
+        if not copies:
+            cut = self._family.cut(agent, at)
+            budget = None if tokens is None else Budget(sampled_tokens=tokens, turns=None)
+            copies = self._family.copy(agent, cut, tasks, called_by=agent.head.id, budget=budget)
+            for copy in copies:
+                self._watch_over(copy)
+        return await self._results(agent, copies, "all", None) if wait else self._family.started(copies)
+
+    async def rewind(self, agent: Agent, to: str, report: str) -> None:
+        """See Host."""
+        self._family.rewind(agent, to, report)
+
+    async def wait_for(self, agent: Agent, names: Sequence[str], until: str, timeout_s: float | None) -> Reply:
+        """See Host."""
+        return await self._results(agent, self._family.named(agent, names), until, timeout_s)
+
+    async def cancel(self, agent: Agent, name: str) -> Reply:
+        """See Host."""
+        stopped = self._family.cancel(agent, name)
+        self._stopped(stopped)
+        return Reply(text=f"cancelled: {', '.join(a.id for a in stopped)}" if stopped else f"{name} had ended already")
+
+    async def merge(self, agent: Agent, name: str) -> Reply:
+        """See Host."""
+        raise ToolRefused(f"merge: {name} has no files of its own")
 
     async def finish(self, agent: Agent, result: str) -> None:
         """See Host."""
-        await self._end(agent, Outcome.FINISHED, result)
+        self._end(agent, Outcome.FINISHED, result)
 
     # -- the rest -------------------------------------------------------------------------------------------
 
-    def _copy(self, origin: Agent, cut: Segment, tasks: Sequence[str], *, called: bool) -> list[Agent]:
-        limits = self._settings.budget
-        if origin.depth + 1 > limits.depth:
-            raise ToolRefused(f"fork: copies go {limits.depth} generations deep, and you are there: do it yourself")
-        if self.state.alive + len(tasks) > limits.agents:
-            raise ToolRefused(
-                f"fork: {self.state.alive} agents are alive and at most {limits.agents} may be: fork fewer"
-            )
-        # Every call of the turn needs an answer, and the first one's is what the copy is told.
-        unanswered = len(self._chat.parse(cut).calls) - 1 if cut.origin is Origin.SAMPLED else 0
-        copies = []
-        for number, task in enumerate(tasks):
-            name = self.state.next_agent(number)
-            text = f"{copy_text(number + 1, len(tasks), task)}\n{self._status(name, origin, cut)}"
-            tokens = self._chat.extend(cut, ["not done"] * unanswered + [text])
-            segment = self.state.next_segment + number
-            copies.append(Copy(agent=name, segment=segment, tokens=tuple(tokens), task=task))
-        self._recorder.commit(Forked(agent=origin.id, segment=cut.id, called=called, copies=tuple(copies)))
-        born = [self.state.agents[copy.agent] for copy in copies]
-        for agent in born:
-            self._watch_over(agent)
-        return born
-
-    def _watch_over(self, agent: Agent) -> None:
-        self._ended[agent.id] = event = anyio.Event()
+    def _watch_over(self, agent: Agent) -> Agent:
+        self._family.watch(agent)
         if agent.outcome is None:
+            self._idle[agent.id] = anyio.Event()
             self._group.start_soon(partial(self._live, agent), name=f"agent {agent.id}")
-        else:
-            event.set()
+        return agent
 
     async def _live(self, agent: Agent) -> None:
-        with structlog.contextvars.bound_contextvars(run=self.state.run, agent=agent.id):
+        with (
+            structlog.contextvars.bound_contextvars(run=self.state.run, agent=agent.id),
+            anyio.CancelScope() as self._scopes[agent.id],
+        ):
             try:
                 await live(agent, self)
             finally:
+                self._turns.park(agent)
                 with anyio.move_on_after(RELEASE_SECONDS, shield=True):
-                    await self._engine.release(self._session(agent))
+                    await self._engine.release(self._turns.session(agent))
+                self._idle[agent.id].set()
 
-    async def _end(self, agent: Agent, outcome: Outcome, result: str) -> None:
-        self._recorder.commit(Ended(agent=agent.id, outcome=outcome, result=result))
-        self._ended[agent.id].set()
+    def _end(self, agent: Agent, outcome: Outcome, result: str) -> None:
+        self._stopped(self._family.end(agent, outcome, result)[1:])
 
-    def _status(self, name: str, account_of: Agent, head: Segment) -> str:
-        left = self._account(account_of).left()
-        return status_line(name, head.turn, head.length, self._capacity.context_tokens, left)
+    def _stopped(self, agents: Sequence[Agent]) -> None:
+        for agent in agents:
+            if agent.id in self._scopes:
+                self._scopes[agent.id].cancel("the agent was cancelled")
+
+    async def _results(self, agent: Agent, awaited: Sequence[Agent], until: str, timeout_s: float | None) -> Reply:
+        agent.activity = f"waiting for {len(awaited)}"
+        self._turns.park(agent)
+        return await self._family.results(awaited, until, timeout_s)
+
+    def _succeed(self, agent: Agent) -> None:
+        if agent.head.turn == 0:  # even a context that holds nothing but the task is too long
+            self._end(agent, Outcome.FAILED, f"its task does not fit its context ({agent.head.length} tokens)")
+        else:
+            self._family.succeed(agent, self._begin)
+
+    def _begin(self, message: str) -> list[int]:
+        if self._chat.terse:
+            return self._chat.begin(prompt("terse"), message)
+        return self._chat.begin(prompt("system"), message, [schema(tool) for tool in self._tools.values()])
+
+    def _tag(self) -> str | None:
+        if not self._settings.constrain:
+            return None
+        from runtime.engine.constrain import tool_call_tag
+
+        functions = [schema(tool)["function"] for tool in self._tools.values()]
+        return tool_call_tag([(function["name"], function["parameters"]) for function in functions])
+
+    def _warning(self, agent: Agent) -> list[str]:
+        most = self._capacity.context_tokens
+        full = agent.head.length > NEARLY_FULL * most and self._turns.room(agent) > LEAST_TURN_TOKENS
+        return [nearly_full(agent.head.length, most)] if full else []
+
+    def _status(self, name: str, account_of: Agent | None, head: Segment | None) -> str:
+        account = self.state.account if account_of is None else self._account(account_of)
+        turn, length = (head.turn, head.length) if head is not None else (0, 0)
+        return status_line(name, turn, length, self._capacity.context_tokens, account.left())
 
     def _account(self, agent: Agent) -> Account:
         return self.state.accounts[agent.id]
 
-    def _session(self, agent: Agent) -> str:
-        return f"{self.state.run}-{agent.id}"
+    def _deadline(self, account: Account) -> float:
+        """When the time of an account's budget is over, on the event loop's clock."""
+        limit = account.budget.seconds if account.budget is not None else None
+        if limit is None:
+            return float("inf")
+        if account.deadline is None:
+            account.deadline = anyio.current_time() + limit - (self.state.last_at - account.began)
+        return account.deadline

@@ -2,13 +2,16 @@
 
 from agents.tools.base import Tool, read_call, schema
 from agents.tools.calc import Calc
+from agents.tools.family import Cancel, Merge, Wait
 from agents.tools.files import ListFiles, ReadFile, Search, WriteFile
 from agents.tools.finish import Finish
 from agents.tools.fork import Fork
+from agents.tools.rewind import Rewind
 from agents.tools.shell import Shell
 
 __all__ = ["TOOLS", "Tool", "read_call", "schema"]
 
 TOOLS: dict[str, type[Tool]] = {
-    tool.name: tool for tool in (ListFiles, ReadFile, WriteFile, Search, Shell, Calc, Fork, Finish)
+    tool.name: tool
+    for tool in (ListFiles, ReadFile, WriteFile, Search, Shell, Calc, Fork, Wait, Cancel, Merge, Rewind, Finish)
 }

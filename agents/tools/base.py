@@ -28,6 +28,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     alone: ClassVar[bool] = False
     repeatable: ClassVar[bool] = False
 
+    def brief(self) -> str:
+        """The call in a few words, for people who watch and for reports."""
+        return self.name
+
     async def run(self, agent: Agent, host: Host) -> Reply:
         """Do it. Raises ToolRefused or a workspace FileError, which become an error result."""
         raise NotImplementedError

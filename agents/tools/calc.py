@@ -95,9 +95,7 @@ def _value(node: ast.expr) -> Fraction:
         case ast.BinOp() if _is_chain(node):
             return _chain(node)
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return (
-                Fraction(int(_COMPARE[type(op)](_value(left), _value(right)))) if type(op) in _COMPARE else _no(node)
-            )
+            return Fraction(int(_COMPARE[type(op)](_value(left), _value(right)))) if type(op) in _COMPARE else _no(node)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
             values = [_value(v) for a in arguments for v in (a.elts if isinstance(a, ast.List | ast.Tuple) else [a])]
             if not values:

@@ -23,8 +23,11 @@ class ListFiles(Tool, frozen=True, kw_only=True):
     repeatable: ClassVar[bool] = True
     path: Path = "."
 
+    def brief(self) -> str:
+        return f"list_files {self.path}"
+
     async def run(self, agent: Agent, host: Host) -> Reply:
-        listing = await to_thread.run_sync(partial(host.files.list, self.path))
+        listing = await to_thread.run_sync(partial(host.files(agent).list, self.path))
         return Reply(text=_lines(*listing.paths, listing.note) or "(no files)")
 
 
@@ -36,8 +39,11 @@ class ReadFile(Tool, frozen=True, kw_only=True):
     path: Path
     offset_lines: Annotated[int, Meta(description="lines to skip", ge=0)] = 0
 
+    def brief(self) -> str:
+        return f"read_file {self.path}"
+
     async def run(self, agent: Agent, host: Host) -> Reply:
-        part = await to_thread.run_sync(partial(host.files.read, self.path, offset_lines=self.offset_lines))
+        part = await to_thread.run_sync(partial(host.files(agent).read, self.path, offset_lines=self.offset_lines))
         return Reply(text=_lines(part.text.removesuffix("\n"), part.note) or "(empty file)")
 
 
@@ -48,10 +54,13 @@ class WriteFile(Tool, frozen=True, kw_only=True):
     path: Path
     text: str
 
+    def brief(self) -> str:
+        return f"write_file {self.path}"
+
     async def run(self, agent: Agent, host: Host) -> Reply:
-        written = await to_thread.run_sync(partial(host.files.write, self.path, self.text))
+        written = await to_thread.run_sync(partial(host.files(agent).write, self.path, self.text))
         done = "created" if written.created else "replaced"
-        return Reply(text=f"{done} {written.path} ({written.size_bytes} bytes)", wrote=(written.path,))
+        return Reply(text=f"{done} {written.path} ({written.size_bytes} bytes)", did=f"wrote {written.path}")
 
 
 class Search(Tool, frozen=True, kw_only=True):
@@ -63,7 +72,7 @@ class Search(Tool, frozen=True, kw_only=True):
     path: Path = "."
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        found = await to_thread.run_sync(partial(host.files.search, self.pattern, self.path))
+        found = await to_thread.run_sync(partial(host.files(agent).search, self.pattern, self.path))
         return Reply(text=_lines(*found.lines, found.note) or "(no matches)")
 
 

@@ -13,13 +13,21 @@ __all__ = ["Fork"]
 
 
 class Fork(Tool, frozen=True, kw_only=True):
-    """Copy yourself once per task. Each copy knows all you know now, does its one task, and finishes with a result;
-    you get the results. Make tasks independent of one another."""
+    """Copy yourself once per task. Each copy knows all you know, does its one task, and finishes with a result; you get
+    the results. Make tasks independent of one another. With `at` the copies start from an earlier checkpoint and know
+    only what you knew then; with wait=false you go on, and are told of each result when it is there; with
+    isolated=true each copy has its own copy of the files, and merge(agent) takes its changes over."""
 
     name: ClassVar[str] = "fork"
     alone: ClassVar[bool] = True
     repeatable: ClassVar[bool] = True  # the host recognises a turn that has forked already
     tasks: Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    at: Annotated[str, Meta(description="a checkpoint such as t5")] | None = None
+    wait: bool = True
+    isolated: bool = False
+    tokens: Annotated[int, Meta(description="the most that each copy may sample", ge=1)] | None = None
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=await host.fork(agent, self.tasks))
+        return await host.fork(
+            agent, self.tasks, at=self.at, wait=self.wait, isolated=self.isolated, tokens=self.tokens
+        )

@@ -19,12 +19,18 @@ class Shell(Tool, frozen=True, kw_only=True):
     command: str
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 60.0
 
+    def brief(self) -> str:
+        return f"shell `{self.command[:60]}`"
+
     async def run(self, agent: Agent, host: Host) -> Reply:
         path = host.output_path(agent)
-        done = await host.sandbox.run(self.command, timeout_s=self.timeout_s, output_path=path)
+        done = await host.sandbox(agent).run(self.command, timeout_s=self.timeout_s, output_path=path)
         notes = [] if done.exit_code == 0 else [f"[exit code {done.exit_code}]"]
         if done.timed_out:
             notes = [f"[stopped after {self.timeout_s:g} s]"]
         if done.truncated and done.output_path is not None:
             notes.append(f"[the whole output: {host.shown_path(done.output_path)}]")
-        return Reply(text="\n".join(part for part in (done.output.rstrip("\n"), *notes) if part), ran=self.command)
+        return Reply(
+            text="\n".join(part for part in (done.output.rstrip("\n"), *notes) if part),
+            did=f"ran `{self.command[:200]}`",
+        )

@@ -67,10 +67,11 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can hold. Tokens throughout."""
 
     model: str  # a name or path: where the tokenizer and the chat format come from
-    pool_tokens: int  # KV pool (`max_total_num_tokens`)
+    pool_tokens: int  # KV pool of one worker (`max_total_num_tokens`)
     context_tokens: int  # longest context one request may have
     page_tokens: int = 1
-    running_requests: int = 64  # how many may run at once
+    running_requests: int = 64  # how many may run at once, on one worker
+    workers: int = 1
     weight_version: str = ""
 
 
@@ -103,6 +104,14 @@ class Engine(Protocol):
 
     async def warm(self, context: Segment, *, session: str) -> int:
         """Prefill `context` and sample nothing; returns the cached tokens it found. Errors as `generate`."""
+        ...
+
+    async def interrupt(self, session: str) -> None:
+        """End the generations of `session` that are in flight: they return what they have sampled, finish ABORT."""
+        ...
+
+    def worker(self, context: Segment) -> int:
+        """Which worker, from 0, would continue `context` now: the one whose pool holds its family."""
         ...
 
     async def release(self, session: str) -> None:

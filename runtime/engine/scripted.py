@@ -23,10 +23,17 @@ Policy = Callable[[list[int]], Sequence[int]]
 
 
 def text_policy(chat: Chat, decide: Callable[[str], str]) -> Policy:
-    """A policy that reads its whole context as text and answers with the text of its turn, without the stop token."""
+    """A policy that reads its whole context as text and answers with the text of its turn, without the stop token.
+
+    A context that ends within a turn, which was interrupted, is continued with the rest of that turn's text.
+    """
 
     def policy(ids: list[int]) -> list[int]:
-        return [*chat.tokenizer.encode(decide(chat.text(ids))), chat.stop_token_ids[0]]
+        text = chat.text(ids)
+        before, header, begun = text.rpartition("<|im_start|>assistant\n")
+        said = decide(before + header)
+        rest = said[len(begun) :] if said.startswith(begun) else said
+        return [*chat.tokenizer.encode(rest), chat.stop_token_ids[0]]
 
     return policy
 
@@ -62,6 +69,7 @@ class ScriptedEngine:
         self.tree = RadixTree(pool_tokens, page_tokens)
         self._room = anyio.Condition()
         self._slots = anyio.Semaphore(running_requests)
+        self._scopes: dict[str, set[anyio.CancelScope]] = {}  # of the requests that take time, by session
         self.running = 0
 
     async def generate(self, context: Segment, sampling: Sampling, *, session: str) -> Generation:
@@ -79,26 +87,33 @@ class ScriptedEngine:
     async def _run(self, ids: list[int], sampling: Sampling, session: str) -> Generation:
         sampled = list(self._policy(ids))[: sampling.max_new_tokens] if sampling.max_new_tokens else []
         lease = await self._admit(ids, len(sampled))
-        cached, done = lease.cached, False
+        done = aborted = False
         try:
             await anyio.lowlevel.checkpoint()
             if self._pace is not None:
-                await self._pace(len(ids) - cached, len(sampled))
+                with anyio.CancelScope() as scope:
+                    self._scopes.setdefault(session, set()).add(scope)
+                    await self._pace(len(ids) - lease.cached, len(sampled))
+                aborted = scope.cancelled_caught
+            if aborted:
+                sampled = sampled[: len(sampled) // 2]
             done = True
         finally:
             # What an aborted request had prefilled stays cached; only a finished one is referenced by its session.
+            self._scopes.pop(session, None)
             self.tree.unlock(lease)
-            self.tree.insert([*ids, *sampled][:-1] if sampled else ids, session if done else None)
+            self.tree.insert([*ids, *sampled][:-1] if sampled else ids, session if done and not aborted else None)
             with anyio.CancelScope(shield=True):
                 async with self._room:
                     self._room.notify_all()
         stopped = bool(sampled) and sampled[-1] in sampling.stop_token_ids
+        finish = FinishReason.ABORT if aborted else FinishReason.STOP if stopped else FinishReason.LENGTH
         return Generation(
             tokens=tuple(sampled),
             logprobs=(0.0,) * len(sampled),
-            finish=FinishReason.STOP if stopped else FinishReason.LENGTH,
+            finish=finish,
             prompt_tokens=len(ids),
-            cached_tokens=cached,
+            cached_tokens=lease.cached,
             weight_version="scripted",
         )
 
@@ -115,6 +130,15 @@ class ScriptedEngine:
     async def warm(self, context: Segment, *, session: str) -> int:
         """See Engine.warm."""
         return (await self.generate(context, Sampling(max_new_tokens=0), session=session)).cached_tokens
+
+    async def interrupt(self, session: str) -> None:
+        """See Engine.interrupt. Half of what the policy said has then been sampled."""
+        for scope in self._scopes.get(session, ()):
+            scope.cancel()
+
+    def worker(self, context: Segment) -> int:
+        """The only one."""
+        return 0
 
     async def release(self, session: str) -> None:
         """See Engine.release."""

@@ -35,9 +35,7 @@ def test_turns_and_computed_tokens_end_a_budget_too() -> None:
     assert account.reserve(1) == 0
 
 
-@given(
-    st.integers(0, 200), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50), st.integers(0, 50)), max_size=40)
-)
+@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50), st.integers(0, 50)), max_size=40))
 def test_never_overspent(limit: int, turns: list[tuple[int, int, int]]) -> None:
     """Whatever agents reserve, spend (at most what was granted) and settle, in any order, nothing is overspent,
     nothing goes below zero, and what is spent is the sum of what was charged."""

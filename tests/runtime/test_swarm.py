@@ -162,7 +162,7 @@ async def test_a_fork_past_a_limit_is_an_error_result(tmp_path: Path) -> None:
     """Depth and live agents are limits that the model is told about when it meets them; nothing has happened."""
 
     def decide(text: str) -> str:
-        return call("finish", result=last_told(text)) if "error: fork" in text else call("fork", tasks=["x", "y"])
+        return call("finish", result=last_told(text)) if "generations deep" in text else call("fork", tasks=["x", "y"])
 
     async with Swarm(scripted(decide), tmp_path, budget=Budget(depth=1, agents=3)) as swarm:
         result = await (await swarm.start("t")).result()

@@ -1,0 +1,71 @@
+"""What an agent is told by the runtime, in words: pure functions of its state.
+
+Owns these sentences, so that the loop, the tools and the runtime say the same thing the same way. Siblings' texts
+differ as late as they can, so that they share as much of the cache as they can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from agents.host import Agent, Deed, Outcome
+from agents.prompts import prompt
+
+__all__ = ["copy_text", "nearly_full", "result_line", "rewind_text", "started_text", "status_line", "succession_text"]
+
+
+def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, budget: float) -> str:
+    """`[a3 t12 | context 5120/32768 | budget 81%]`: id, checkpoint, tokens so far, share of the budget left."""
+    return f"[{name} t{turn} | context {used_tokens}/{context_tokens} | budget {budget:.0%}]"
+
+
+def copy_text(copy: int, copies: int, task: str) -> str:
+    """What a copy is told first."""
+    return f"You are copy {copy} of {copies}. Your task: {task}"
+
+
+def result_line(agent: Agent) -> str:
+    """What a parent is told of one child that ended."""
+    said = agent.result or "(no result)"
+    return f"{agent.id}: {said}" if agent.outcome is Outcome.FINISHED else f"{agent.id} {agent.outcome}: {said}"
+
+
+def started_text(names: Iterable[str]) -> str:
+    """What a parent is told that does not wait."""
+    return f"started {', '.join(names)}. You are told of each result when it is there; wait() waits for them."
+
+
+def nearly_full(used_tokens: int, context_tokens: int) -> str:
+    """The announcement of a context that nears its limit."""
+    return (
+        f"Your context is nearly full ({used_tokens} of {context_tokens} tokens). Finish, fork, or rewind to an earlier "
+        "checkpoint; otherwise you will soon go on in a fresh context, with your files only."
+    )
+
+
+def rewind_text(
+    agent: Agent, turn: int, report: str, deeds: Sequence[Deed], results: Sequence[Agent], working: Sequence[Agent]
+) -> str:
+    """What a past self is told: the report, and what stays done."""
+    lines = [f"You are back at t{turn}, by rewinding. What came after is out of your context. Your report:", report]
+    if agent.copies and turn < agent.base.turn:
+        lines.append(copy_text(agent.copy, agent.copies, agent.task).replace("You are", "You are still", 1))
+    if deeds:
+        lines += ["Done since, and not undone:", *(f"- {deed.text}" for deed in deeds)]
+    if results:
+        lines += ["Results since:", *(result_line(child) for child in results)]
+    if working:
+        lines.append(f"Still at work for you: {', '.join(child.id for child in working)}")
+    return "\n".join(lines)
+
+
+def succession_text(agent: Agent, history: str, others: Sequence[str], working: Sequence[Agent], notes: str) -> str:
+    """What an agent is told first in a fresh context."""
+    lines = [prompt("succession"), f"Your task: {agent.task}", f"Your history: {history}"]
+    lines += [f"Before that: {path}" for path in others]
+    lines.append(f"Notes: {notes}")
+    if agent.deeds:
+        lines += ["The last things you did:", *(f"- {deed.text}" for deed in agent.deeds[-20:])]
+    if working:
+        lines.append(f"At work for you: {', '.join(child.id for child in working)}")
+    return "\n".join(lines)

@@ -1,0 +1,237 @@
+"""Relations between agents: who is whose copy, who waits for whom, who is told what.
+
+Owns forks, waiting, cancelling, rewinding and succession: everything that re-points a head or makes a new one. Each is
+one record, so a crash leaves it done or not done. Invariants:
+- limits on depth and on living agents hold here, for every way of creating an agent;
+- a child's result is told to its parent exactly once, by the call that waited for it or as news;
+- whoever waits for an agent is told its outcome. Knows neither the engine nor how a turn is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+
+from agents.chat import Chat
+from agents.context import Origin, Segment
+from agents.host import Agent, Deed, Outcome, Reply, ToolRefused
+from agents.told import copy_text, result_line, rewind_text, started_text, succession_text
+from runtime.budget import Budget
+from runtime.recorder import Recorder
+from runtime.records import Copy, Ended, Forked, Rewound, Succeeded
+
+__all__ = ["Family"]
+
+NOT_DONE = "not done: you are a copy now"
+
+
+class Family:
+    """The agents of a run as relatives. `status(agent id, account of, head)` makes a status line."""
+
+    def __init__(
+        self, recorder: Recorder, chat: Chat, status: Callable[[str, Agent | None, Segment | None], str]
+    ) -> None:
+        self._recorder = recorder
+        self._chat = chat
+        self._status = status
+        self._ended: dict[str, anyio.Event] = {}
+
+    # -- ends -----------------------------------------------------------------------------------------------
+
+    def watch(self, agent: Agent) -> None:
+        """Let others wait for it."""
+        event = self._ended.setdefault(agent.id, anyio.Event())
+        if agent.outcome is not None:
+            event.set()
+
+    def end(self, agent: Agent, outcome: Outcome, result: str) -> list[Agent]:
+        """The agent stops, and with it the living agents that its turns created. Returns all that stopped."""
+        if agent.outcome is not None:
+            return []
+        self._recorder.commit(Ended(agent=agent.id, outcome=outcome, result=result))
+        self._ended[agent.id].set()
+        stopped = [agent]
+        for child in self.children(agent):
+            if child.outcome is None:
+                stopped += self.end(child, Outcome.CANCELLED, f"{agent.id} has ended")
+        return stopped
+
+    def cancel(self, agent: Agent, name: str) -> list[Agent]:
+        """End a descendant of `agent`. Raises ToolRefused for anybody else."""
+        found = self._recorder.state.agents.get(name)
+        if found is None or agent.id not in self._ancestors(found):
+            raise ToolRefused(f"cancel: {name!r} is no agent that you started: {self._names(self.children(agent))}")
+        return self.end(found, Outcome.CANCELLED, f"cancelled by {agent.id}")
+
+    async def ended(self, name: str) -> Agent:
+        """Wait until an agent ends."""
+        await self._ended[name].wait()
+        return self._recorder.state.agents[name]
+
+    # -- forks ----------------------------------------------------------------------------------------------
+
+    def children(self, agent: Agent) -> list[Agent]:
+        """The agents that its turns created, in order."""
+        agents = self._recorder.state.agents
+        return [agents[name] for name in agent.children if agents[name].called_by is not None]
+
+    def of_this_turn(self, agent: Agent) -> list[Agent]:
+        """The copies that the agent's present turn has made already: after a crash it makes no others."""
+        return [child for child in self.children(agent) if child.called_by == agent.head.id]
+
+    def cut(self, agent: Agent, at: str | None) -> Segment:
+        """Where a fork cuts: the agent's head, or the checkpoint `at`. Raises ToolRefused."""
+        return agent.head if at is None else self._checkpoint(agent, at)
+
+    def refuse(self, agent: Agent, newcomers: int) -> None:
+        """Raise ToolRefused if the agent may not create so many."""
+        refusal = self._recorder.state.accounts[agent.id].refusal(newcomers)
+        if refusal:
+            raise ToolRefused(refusal)
+
+    def copy(
+        self,
+        agent: Agent,
+        cut: Segment,
+        tasks: Sequence[str],
+        *,
+        called_by: int | None,
+        budget: Budget | None = None,
+        directories: Sequence[str | None] | None = None,
+    ) -> list[Agent]:
+        """Copies of the agent as it was at `cut`. Raises ToolRefused past a limit."""
+        self.refuse(agent, len(tasks))
+        state = self._recorder.state
+        # Every call of the turn needs an answer, and the last one's is what the copy is told.
+        calls = len(self._chat.parse(cut).calls) if cut.origin is Origin.SAMPLED else 0
+        unanswered = [NOT_DONE] * (calls - 1)
+        copies = []
+        for number, task in enumerate(tasks):
+            name = state.next_agent(number)
+            text = f"{copy_text(number + 1, len(tasks), task)}\n{self._status(name, agent, cut)}"
+            copies.append(
+                Copy(
+                    agent=name,
+                    segment=state.next_segment + number,
+                    tokens=tuple(self._chat.extend(cut, [*unanswered, text])),
+                    task=task,
+                    directory=directories[number] if directories else None,
+                )
+            )
+        self._recorder.commit(
+            Forked(agent=agent.id, segment=cut.id, copies=tuple(copies), called_by=called_by, budget=budget)
+        )
+        return [state.agents[copy.agent] for copy in copies]
+
+    # -- waiting --------------------------------------------------------------------------------------------
+
+    def started(self, copies: Sequence[Agent]) -> Reply:
+        """What a parent is told that does not wait."""
+        return Reply(text=started_text(copy.id for copy in copies))
+
+    def named(self, agent: Agent, names: Sequence[str]) -> list[Agent]:
+        """The children of those names; without names, all whose results were not told. Raises ToolRefused."""
+        children = {child.id: child for child in self.children(agent)}
+        unknown = [name for name in names if name not in children]
+        if unknown:
+            raise ToolRefused(
+                f"wait: {', '.join(unknown)}: no agent that you started: {self._names(children.values())}"
+            )
+        return [children[n] for n in names] or [c for c in children.values() if c.id not in agent.delivered]
+
+    async def results(self, awaited: Sequence[Agent], until: str, timeout_s: float | None) -> Reply:
+        """Wait for all of them or any, at most so long, and tell the results that are there."""
+        with anyio.move_on_after(timeout_s):
+            if until == "any":
+                await self._any(awaited)
+            else:
+                for child in awaited:
+                    await self._ended[child.id].wait()
+        there = [child for child in awaited if child.outcome is not None]
+        lines = [result_line(child) for child in there]
+        if len(there) < len(awaited):
+            lines.append(f"still at work: {self._names(child for child in awaited if child.outcome is None)}")
+        return Reply(text="\n".join(lines) or "there is nobody to wait for", told=tuple(child.id for child in there))
+
+    async def _any(self, awaited: Sequence[Agent]) -> None:
+        if not awaited or any(child.outcome is not None for child in awaited):
+            return
+        async with anyio.create_task_group() as group:
+
+            async def first(name: str) -> None:
+                await self._ended[name].wait()
+                group.cancel_scope.cancel()
+
+            for child in awaited:
+                group.start_soon(first, child.id)
+
+    def news(self, agent: Agent, told: set[str]) -> list[Agent]:
+        """Children that ended, whose results neither were told nor are in `told`."""
+        return [
+            child
+            for child in self.children(agent)
+            if child.outcome is not None and child.id not in agent.delivered and child.id not in told
+        ]
+
+    # -- heads that move ------------------------------------------------------------------------------------
+
+    def rewind(self, agent: Agent, to: str, report: str) -> None:
+        """Move the agent back to checkpoint `to`. Raises ToolRefused."""
+        target = self._checkpoint(agent, to)
+        children = self.children(agent)
+        results = [
+            c for c in children if c.outcome is not None and agent.delivered.get(c.id, target.id + 1) > target.id
+        ]
+        working = [child for child in children if child.outcome is None]
+        text = rewind_text(agent, target.turn, report, self._deeds_since(agent, target), results, working)
+        tokens = self._chat.extend(target, [f"{text}\n{self._status(agent.id, agent, target)}"])
+        self._recorder.commit(
+            Rewound(
+                agent=agent.id,
+                to=target.id,
+                segment=self._recorder.state.next_segment,
+                tokens=tuple(tokens),
+                told=tuple(child.id for child in results),
+            )
+        )
+
+    def succeed(self, agent: Agent, begin: Callable[[str], list[int]]) -> None:
+        """Let the agent go on in a fresh context, made by `begin` from its first message."""
+        layout = self._recorder.layout
+        paths = [layout.relative(layout.history(name)) for name in [agent.id, *self._ancestors(agent)]]
+        working = [child for child in self.children(agent) if child.outcome is None]
+        text = succession_text(agent, paths[0], paths[1:], working, layout.relative(layout.notes))
+        tokens = begin(f"{text}\n{self._status(agent.id, agent, None)}")
+        segment = self._recorder.state.next_segment
+        self._recorder.commit(Succeeded(agent=agent.id, segment=segment, tokens=tuple(tokens)))
+
+    # -- the rest -------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, agent: Agent, name: str) -> Segment:
+        turn = int(name[1:]) if name[:1] == "t" and name[1:].isdecimal() and len(name) < 10 else -1
+        found = agent.head.checkpoint(turn)
+        if found is None or found is agent.head:
+            last = agent.head.turn - 1
+            raise ToolRefused(f"there is no checkpoint {name!r} behind you: you have t0 to t{max(last, 0)}")
+        return found
+
+    def _deeds_since(self, agent: Agent, target: Segment) -> list[Deed]:
+        """What was done on the agent's path after `target`: by it, and by its ancestors before it was born."""
+        deeds = [deed for deed in agent.deeds if deed.segment > target.id]
+        at = agent
+        while at.parent is not None and at.base.parent is not None and at.base.parent.id > target.id:
+            born, at = at.base.parent.id, self._recorder.state.agents[at.parent]
+            deeds = [deed for deed in at.deeds if target.id < deed.segment < born] + deeds
+        return deeds
+
+    def _ancestors(self, agent: Agent) -> list[str]:
+        names = []
+        while agent.parent is not None:
+            names.append(agent.parent)
+            agent = self._recorder.state.agents[agent.parent]
+        return names
+
+    @staticmethod
+    def _names(agents: Iterable[Agent]) -> str:
+        return ", ".join(agent.id for agent in agents) or "you started none"

@@ -1,0 +1,151 @@
+"""The admission controller."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.context import Origin, Segment
+from runtime.admission import PATIENCE, Admission
+
+
+class Tree:
+    """Segments with numbers."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def grow(self, parent: Segment | None, tokens: int, origin: Origin = Origin.GIVEN) -> Segment:
+        self.count += 1
+        return Segment(self.count, parent, origin, [0] * tokens)
+
+
+def names(admission: Admission) -> list[str]:
+    return [ticket.agent for ticket in admission.grants()]
+
+
+def test_what_fits_is_granted_at_once() -> None:
+    """Without pressure every turn starts when it is asked for."""
+    tree, admission = Tree(), Admission(1000)
+    for name in "abc":
+        admission.ask(name, tree.grow(None, 100), 50)
+        assert names(admission) == [name]
+
+
+def test_strangers_wait_for_room() -> None:
+    """A context that does not fit waits until one that holds its place leaves."""
+    tree, admission = Tree(), Admission(250)
+    first, second = tree.grow(None, 150), tree.grow(None, 150)
+    admission.ask("a", first, 10)
+    admission.ask("b", second, 10)
+    assert names(admission) == ["a"]
+    admission.ended("a", tree.grow(first, 10, Origin.SAMPLED))
+    assert names(admission) == []
+    admission.left("a")
+    assert names(admission) == ["b"]
+
+
+def test_a_family_counts_its_trunk_once() -> None:
+    """Copies fit where strangers of the same length do not, and go before strangers who came earlier."""
+    tree, admission = Tree(), Admission(300)
+    trunk = tree.grow(None, 200)
+    copies = [tree.grow(trunk, 10) for _ in range(3)]
+    admission.ask("a", copies[0], 10)
+    assert names(admission) == ["a"]
+    admission.ask("stranger", tree.grow(None, 200), 10)
+    for name, copy in zip("bc", copies[1:], strict=True):
+        admission.ask(name, copy, 10)
+    assert names(admission) == ["b", "c"]
+
+
+def test_a_senior_takes_the_room_of_an_idle_junior() -> None:
+    """When holders outgrow the pool the youngest idle one loses its room, and gets it back before newcomers do."""
+    tree, admission = Tree(), Admission(220)
+    heads = {name: tree.grow(None, 90) for name in "ab"}
+    for name, head in heads.items():
+        admission.ask(name, head, 5)
+        admission._growth = 0.0  # nothing is known yet of how they grow
+        assert names(admission) == [name]
+        heads[name] = tree.grow(head, 5, Origin.SAMPLED)
+        admission.ended(name, heads[name])
+    admission.ask("c", tree.grow(None, 100), 5)
+    admission.ask("b", tree.grow(heads["b"], 1), 5)
+    admission.ask("a", longer := tree.grow(heads["a"], 40), 5)
+    assert names(admission) == ["a"]
+    assert admission.preempted == 1
+    admission.ended("a", longer)
+    admission.left("a")
+    assert names(admission)[0] == "b"
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    """A context larger than the pool is not kept waiting for ever."""
+    tree, admission = Tree(), Admission(100)
+    ticket = admission.ask("a", tree.grow(None, 200), 1)
+    assert admission.grants() == [ticket]
+    assert ticket.refused
+
+
+def test_the_passed_over_are_next() -> None:
+    """However many relatives of a holder come, a stranger gets its turn."""
+    tree, admission = Tree(), Admission(300)
+    trunk = tree.grow(None, 150)
+    stranger = admission.ask("stranger", tree.grow(None, 130), 1)
+    admission._growth = 0.0
+    granted: list[str] = []
+    live: list[str] = []
+    for number in range(3 * PATIENCE):
+        admission.ask(f"c{number}", tree.grow(trunk, 1), 1)
+        for ticket in admission.grants():
+            granted.append(ticket.agent)
+            live.append(ticket.agent)
+            admission.ended(ticket.agent, ticket.head)
+        if len(live) > 4:
+            admission.left(live.pop(0))
+    assert stranger.agent in granted
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nobody_starves_and_nothing_is_overadmitted(seed: int) -> None:
+    """Agents in families of random shape take random turns in a pool of random size, finishing in random order: at any
+    moment what is held and may be added fits the pool, and every agent gets all its turns or is told it cannot fit."""
+    chance = random.Random(seed)
+    pool, page = chance.randint(60, 400), chance.randint(1, 8)
+    tree, admission = Tree(), Admission(pool, page)
+    trunks = [tree.grow(None, chance.randint(1, 60)) for _ in range(3)]
+    heads, turns = {}, {}
+    for number in range(chance.randint(1, 10)):
+        heads[f"a{number}"] = tree.grow(chance.choice([None, *trunks]), chance.randint(1, 60))
+        turns[f"a{number}"] = chance.randint(1, 4)
+    waiting = {name: admission.ask(name, heads[name], 5) for name in heads}
+    running: list[str] = []
+    while granted := admission.grants() or running:
+        for ticket in granted if granted is not running else []:
+            del waiting[ticket.agent]
+            if ticket.refused:
+                assert ticket.head.length + ticket.grows + page - 1 > pool
+                admission.left(ticket.agent)
+                del turns[ticket.agent]
+            else:
+                running.append(ticket.agent)
+        assert admission.held + admission.running <= pool
+        paths = {s.id: s for hold in admission._holders.values() if hold.head for s in hold.head.path()}
+        assert admission.held == sum(len(segment.tokens) for segment in paths.values())
+        if not running:
+            continue
+        name = running.pop(chance.randrange(len(running)))
+        sampled = tree.grow(heads[name], chance.randint(0, 5), Origin.SAMPLED)
+        admission.ended(name, sampled)
+        turns[name] -= 1
+        if turns[name]:
+            heads[name] = tree.grow(sampled, chance.randint(1, 8))
+            waiting[name] = admission.ask(name, heads[name], 5)
+        else:
+            del turns[name]
+            admission.left(name)
+    assert not waiting
+    assert not turns
+    assert admission.held == admission.running == admission.holders == 0
