@@ -75,18 +75,15 @@ class Http:
         with anyio.move_on_after(2, shield=True):
             await self._transport.aclose()
 
-    async def post(self, path: str, body: bytes, *, timeout_s: float) -> bytes:
-        """One attempt, holding one of `requests`. Returns the reply's body. Errors: see `_send`."""
-        async with self.requests:
-            return await self._send("POST", path, body, timeout_s)
-
     async def control(self, method: str, path: str, body: bytes = b"", *, timeout_s: float = 10.0) -> bytes:
-        """One attempt with a control permit. Errors: see `_send`."""
+        """One attempt with a control permit of its own. Errors: see `send`."""
         async with self._control:
-            return await self._send(method, path, body, timeout_s)
+            return await self.send(method, path, body, timeout_s=timeout_s)
 
-    async def _send(self, method: str, path: str, body: bytes, timeout_s: float) -> bytes:
-        """Raises EngineRefused for 4xx; EngineUnavailable for 5xx and for what breaks on the way.
+    async def send(self, method: str, path: str, body: bytes, *, timeout_s: float) -> bytes:
+        """One attempt by a caller who holds one of `requests`; returns the reply's body.
+
+        Raises EngineRefused for 4xx; EngineUnavailable for 5xx and for what breaks on the way.
 
         Of the latter, NeverSent where the server did not take the request, TimedOut where it did not answer.
         """

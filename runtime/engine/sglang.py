@@ -134,7 +134,11 @@ class SGLang:
         """Sample a continuation; see `Engine.generate`.
 
         What fails on the way is aborted and sent again under a new id: tokens in, tokens out, so a repeat does no
-        harm. The model's own end-of-text token stops it as well as `sampling.stop_token_ids`.
+        harm. The model's own end-of-text token stops it as well as `sampling.stop_token_ids`. SGLang heeds `seed`
+        only with `--enable-deterministic-inference`, which switches the radix cache off on a CPU.
+
+        Token ids must be the model's: SGLang 0.5.21 does not check them, and one beyond the vocabulary ends the
+        whole server.
         """
         head, tail = b'{"input_ids":' + context.json() + b',"rid":"', _request(sampling, session)
         started = anyio.current_time()
@@ -159,9 +163,7 @@ class SGLang:
     async def capacity(self) -> Capacity:
         """See `Engine.capacity`. Raises EngineRefused if the server wants another key."""
         if self._capacity is None:
-            raw = await repeating(
-                lambda: self._http.control("GET", "/server_info"), EngineUnavailable, self._attempts
-            )
+            raw = await repeating(lambda: self._http.control("GET", "/server_info"), EngineUnavailable, self._attempts)
             self._capacity = _capacity(raw)
         return self._capacity
 
@@ -174,15 +176,17 @@ class SGLang:
         return True
 
     async def _generate(self, head: bytes, tail: bytes) -> _Reply:
-        rid = uuid.uuid4().hex
-        try:
-            raw = await self._http.post("/generate", head + rid.encode() + tail, timeout_s=self._reply_s)
-        except (NeverSent, EngineRefused):
-            raise
-        except (EngineUnavailable, anyio.get_cancelled_exc_class()):
-            with anyio.move_on_after(ABORT_S, shield=True):
-                await self._abort(rid)
-            raise
+        async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
+            rid = uuid.uuid4().hex
+            body = head + rid.encode() + tail
+            try:
+                raw = await self._http.send("POST", "/generate", body, timeout_s=self._reply_s)
+            except (NeverSent, EngineRefused):
+                raise
+            except (EngineUnavailable, anyio.get_cancelled_exc_class()):
+                with anyio.move_on_after(ABORT_S, shield=True):
+                    await self._abort(rid)
+                raise
         try:
             return _reply.decode(raw)
         except msgspec.DecodeError as error:

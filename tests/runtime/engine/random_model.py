@@ -1,31 +1,31 @@
 """Writes a Qwen3-architecture model with random weights, small enough to be served on a laptop's CPU.
 
-Owns the directory it is given and nothing else. Needs no torch: a safetensors file is a JSON header and raw
-numbers. The weights come from a seed, so two runs make the same model byte for byte. It says nothing sensible;
-it exercises a real server's cache, batching and grammar exactly as a large model would.
+Owns the directory it is given and nothing else. The tokenizer is the one of `tests.support`. Needs no torch: a
+safetensors file is a JSON header and raw numbers. The weights come from a seed, so two runs make the same model byte
+for byte. It says nothing sensible; it exercises a real server's cache, batching and grammar as a large model would.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from array import array
 from pathlib import Path
 from random import Random
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
+
+from tests.support import SPECIAL, tiny_model
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, INNER, CONTEXT = 64, 2, 4, 2, 16, 128, 16384
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-PLAIN = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 
 
-def write_tiny_model(directory: Path, seed: int = 0) -> Path:
+def write_random_model(directory: Path, seed: int = 0) -> Path:
     """Write config, tokenizer and weights into `directory` (made if missing) and return it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer()
+    shutil.copytree(tiny_model(), directory, dirs_exist_ok=True)
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
-    tokenizer.save(str(directory / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
     _write_json(
         directory / "tokenizer_config.json",
@@ -64,17 +64,6 @@ def write_tiny_model(directory: Path, seed: int = 0) -> Path:
     )
     _write_weights(directory / "model.safetensors", vocabulary, Random(seed))
     return directory
-
-
-def _tokenizer() -> Tokenizer:
-    """One token for each byte, then the tokens Qwen3 adds: the tool tags are added but not special there too."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in PLAIN])
-    return tokenizer
 
 
 def _write_weights(path: Path, vocabulary: int, random: Random) -> None:
