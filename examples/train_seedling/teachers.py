@@ -1,0 +1,91 @@
+"""The scripted teacher: what to do next in a survey, told from the context's text alone.
+
+Owns the policy that the seedling learns. `decide` is pure and sees exactly what a model sees, so whatever it does
+can be learned from the same tokens. Knows the survey's wordings and the harness's prompts; knows no survey's
+answer, no engine and no tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.demo import Kind, Question, read_question
+
+_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
+_CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
+_RESPONSE = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
+_COPY = re.compile(r"You are copy \d+ of \d+\. Your task: (.+)")
+_RESULT = re.compile(r"a\d+: (\d+) (.+)")
+
+
+def decide(text: str) -> str:
+    """The next turn after `text`, a whole context up to and with `<|im_start|>assistant` and a newline;
+    without the token that ends it.
+
+    Raises ValueError where the context is not one of a survey.
+    """
+    turns = _TURN.findall(text)
+    question = read_question(turns[1][1].split("\n")[0])
+    calls = [json.loads(found.group(1)) for role, body in turns if (found := _CALL.search(body))]
+    if not calls:
+        return _turn("list_files", path=question.directory)
+    response = _RESPONSE.search(turns[-2][1])
+    if response is None:
+        raise ValueError("the last call has no result")
+    lines = response.group(1).split("\n")[:-1]  # the last line is the agent's status
+    name, arguments = calls[-1]["name"], calls[-1]["arguments"]
+    if name == "list_files":
+        return _turn("fork", tasks=lines)
+    if name == "fork":
+        if copy := _COPY.fullmatch(lines[0]):
+            return _turn("read_file", path=copy.group(1))
+        return _turn("calc", expression=_expression(question, [int(n) for n, _ in _results(lines)]))
+    if name == "read_file":
+        return _turn("finish", result=f"{_figure(lines, question.key)} {arguments['path']}")
+    if name == "calc":
+        return _turn("finish", result=_answer(question, lines[0], turns))
+    raise ValueError(f"nothing follows {name}")
+
+
+def _turn(name: str, **arguments: Any) -> str:
+    call = json.dumps({"name": name, "arguments": arguments})
+    return f"<tool_call>\n{call}\n</tool_call>"
+
+
+def _figure(lines: Sequence[str], key: str) -> str:
+    for line in lines:
+        if line.startswith(f"{key}: "):
+            return line.removeprefix(f"{key}: ")
+    raise ValueError(f"no line for {key}")
+
+
+def _results(lines: Sequence[str]) -> list[tuple[str, str]]:
+    found = [_RESULT.fullmatch(line) for line in lines if line]
+    if None in found:
+        raise ValueError("a copy has not answered with a figure and a path")
+    return [(match.group(1), match.group(2)) for match in found if match]
+
+
+def _expression(question: Question, figures: Sequence[int]) -> str:
+    listed = ",".join(map(str, figures))
+    match question.kind:
+        case Kind.SUM:
+            return listed.replace(",", "+")
+        case Kind.LARGEST | Kind.WHICH_MOST:
+            return f"max({listed})"
+        case Kind.SMALLEST | Kind.WHICH_LEAST:
+            return f"min({listed})"
+        case Kind.COUNT:
+            return "+".join(f"({figure}>{question.threshold})" for figure in figures)
+
+
+def _answer(question: Question, value: str, turns: Sequence[tuple[str, str]]) -> str:
+    if question.kind not in (Kind.WHICH_MOST, Kind.WHICH_LEAST):
+        return value
+    response = _RESPONSE.search(turns[-4][1])
+    if response is None:
+        raise ValueError("the copies' results are not where they should be")
+    return dict(_results(response.group(1).split("\n")[:-1]))[value]

@@ -1,0 +1,298 @@
+"""Surveys: a directory of text files, a question about one figure in each, and the one right answer.
+
+Owns the documented form, the generator and the check:
+
+- a survey's directory holds 2 to 12 text files, at any depth;
+- in each file one line reads `<key>: <figure>` (a whole number, 0 to 9999), the others are anything else;
+- the question names the key and the directory, in one of the wordings below.
+
+Invariants: everything comes from the `Random` given, so one seed makes one survey; `answer` is what `truth`
+says of `figures`; a training survey and a held-out one share no name, key, noise word or figure
+(`runtime.demo.words`). Does not know agents, models or engines.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+import msgspec
+
+from runtime.demo.words import Split, make_number, make_word
+
+__all__ = [
+    "Kind",
+    "Question",
+    "Split",
+    "Survey",
+    "SurveyError",
+    "check",
+    "make_survey",
+    "read_figures",
+    "read_question",
+    "truth",
+    "write_survey",
+]
+
+T = TypeVar("T")
+MIN_FILES, MAX_FILES = 2, 12
+
+
+class SurveyError(ValueError):
+    """A directory or a question that has not the documented form; says which file and what is wrong."""
+
+
+class Kind(enum.StrEnum):
+    """What is asked of the figures."""
+
+    SUM = "sum"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+    COUNT = "count"
+    WHICH_MOST = "which-most"
+    WHICH_LEAST = "which-least"
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a question asks. `threshold` for `count` only."""
+
+    kind: Kind
+    key: str
+    directory: str
+    threshold: int | None = None
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """One survey. `files` and `figures` by path relative to the working directory, sorted by path."""
+
+    question: str
+    directory: str
+    files: dict[str, str]
+    answer: str
+    kind: Kind
+    key: str
+    figures: dict[str, int]
+    threshold: int | None = None
+
+
+# Every wording a question can have. `read_question` reads exactly these.
+WORDINGS: dict[Kind, tuple[str, ...]] = {
+    Kind.SUM: (
+        "What is the sum of {key} in {directory}?",
+        "How much {key} is there in {directory} in all?",
+        "Add up {key} over the files in {directory}.",
+        "What does {key} add up to in {directory}?",
+        "What is the total of {key} in {directory}?",
+    ),
+    Kind.LARGEST: (
+        "What is the largest {key} in {directory}?",
+        "What is the highest figure for {key} in {directory}?",
+        "Find the greatest {key} in {directory}.",
+    ),
+    Kind.SMALLEST: (
+        "What is the smallest {key} in {directory}?",
+        "What is the lowest figure for {key} in {directory}?",
+        "Find the least {key} in {directory}.",
+    ),
+    Kind.COUNT: (
+        "How many files in {directory} have more than {threshold} {key}?",
+        "In how many files of {directory} is {key} above {threshold}?",
+        "Count the files in {directory} with {key} greater than {threshold}.",
+    ),
+    Kind.WHICH_MOST: (
+        "Which file in {directory} has the most {key}?",
+        "Which file of {directory} has the highest figure for {key}?",
+        "Name the file in {directory} with the largest {key}.",
+    ),
+    Kind.WHICH_LEAST: (
+        "Which file in {directory} has the least {key}?",
+        "Which file of {directory} has the lowest figure for {key}?",
+        "Name the file in {directory} with the smallest {key}.",
+    ),
+}
+
+# Noise: w is a word, n a number. No line has the form `word: number`; those are made apart.
+_SENTENCES = (
+    "The {w} was seen {n} times.",
+    "{n} of the {w} came late.",
+    "Nobody counted the {w} that year.",
+    "See page {n} about the {w} and the {w}.",
+    "{w} and {w} were sent to {w}.",
+    "It rained for {n} days.",
+    "Checked by {w}, then by {w}.",
+    "A note on {w}: see {w}.",
+    "Year {n}, after the {w}.",
+    "There were {n} {w} near the {w}.",
+    "# {w} {n}",
+    "Written at {w}.",
+)
+_ENDINGS = ("txt", "txt", "txt", "md", "log")
+
+
+def make_survey(random: Random, files: int | None = None, kind: Kind | None = None, split: Split = "train") -> Survey:
+    """A survey of `files` files (2 to 12; drawn if None) and of `kind` (drawn if None)."""
+    count = files if files is not None else random.randint(MIN_FILES, MAX_FILES)
+    kind = kind if kind is not None else random.choice(list(Kind))
+    key = make_word(random, split)
+    directory = make_word(random, split)
+    if random.random() < 0.15:
+        directory = f"{make_word(random, split)}/{directory}"
+    paths = _make_paths(random, directory, count, split)
+    figures = dict(zip(paths, _make_figures(random, kind, count, split), strict=True))
+    others = _different(lambda: make_word(random, split), random.randint(1, 3), {key})
+    threshold = _make_threshold(random, list(figures.values()), split) if kind is Kind.COUNT else None
+    wording = random.choice(WORDINGS[kind])
+    return Survey(
+        question=wording.format(key=key, directory=directory, threshold=threshold),
+        directory=directory,
+        files={path: _make_text(random, key, figure, others, split) for path, figure in figures.items()},
+        answer=truth(figures, kind, threshold),
+        kind=kind,
+        key=key,
+        figures=figures,
+        threshold=threshold,
+    )
+
+
+def write_survey(survey: Survey, directory: Path) -> None:
+    """Write the files below `directory`, which is made if missing. Existing files are replaced."""
+    for path, text in survey.files.items():
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+
+def check(survey: Survey, answer_text: str) -> bool:
+    """Whether `answer_text` is the right answer, and nothing but the answer."""
+    return answer_text.strip() == survey.answer
+
+
+def truth(figures: dict[str, int], kind: Kind, threshold: int | None = None) -> str:
+    """The right answer. Raises SurveyError where there is none: no files, no threshold, a tie."""
+    if not figures:
+        raise SurveyError("no files: nothing to answer from")
+    values = list(figures.values())
+    if kind is Kind.SUM:
+        return str(sum(values))
+    if kind is Kind.LARGEST:
+        return str(max(values))
+    if kind is Kind.SMALLEST:
+        return str(min(values))
+    if kind is Kind.COUNT:
+        if threshold is None:
+            raise SurveyError("a count needs a threshold")
+        return str(sum(value > threshold for value in values))
+    best = max(values) if kind is Kind.WHICH_MOST else min(values)
+    holders = [path for path, value in figures.items() if value == best]
+    if len(holders) > 1:
+        raise SurveyError(f"{holders[0]} and {holders[1]} both have {best}: no one file is the answer")
+    return holders[0]
+
+
+def read_figures(directory: Path, key: str, below: str = ".") -> dict[str, int]:
+    """The figure for `key` of every file under `directory/below`, by path relative to `directory`, sorted.
+
+    Raises SurveyError, naming the file, where a file has no `key: figure` line, or more than one.
+    """
+    line = re.compile(rf"^{re.escape(key)}: (\d{{1,4}})$", re.MULTILINE)
+    figures = {}
+    for file in (directory / below).rglob("*"):
+        if not file.is_file():
+            continue
+        path = file.relative_to(directory).as_posix()
+        try:
+            found = line.findall(file.read_text())
+        except UnicodeDecodeError as error:
+            raise SurveyError(f"{path}: not a text file") from error
+        if len(found) != 1:
+            raise SurveyError(f"{path}: {len(found)} lines read '{key}: <figure>', there must be one")
+        figures[path] = int(found[0])
+    if not figures:
+        raise SurveyError(f"{directory / below}: no files")
+    return dict(sorted(figures.items()))
+
+
+def read_question(question: str) -> Question:
+    """What `question` asks, read by its wording. Raises SurveyError for a wording that is not ours."""
+    for kind, pattern in _PATTERNS:
+        if match := pattern.fullmatch(question.strip()):
+            found = match.groupdict()
+            threshold = found.get("threshold")
+            return Question(
+                kind=kind,
+                key=found["key"],
+                directory=found["directory"],
+                threshold=int(threshold) if threshold is not None else None,
+            )
+    raise SurveyError(f"not a survey's question: {question.strip()[:80]!r}")
+
+
+def _pattern(wording: str) -> re.Pattern[str]:
+    pattern = re.escape(wording)
+    for name, form in (("key", r"[^\W\d_]+"), ("directory", r"\S+?"), ("threshold", r"\d+")):
+        pattern = pattern.replace(rf"\{{{name}\}}", f"(?P<{name}>{form})")
+    return re.compile(pattern)
+
+
+_PATTERNS = [(kind, _pattern(wording)) for kind, wordings in WORDINGS.items() for wording in wordings]
+
+
+def _different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
+    """`count` things that differ from each other and from `taken`."""
+    found: list[T] = []
+    while len(found) < count:
+        if (one := make()) not in taken:
+            taken.add(one)
+            found.append(one)
+    return found
+
+
+def _make_paths(random: Random, directory: str, count: int, split: Split) -> list[str]:
+    folders = [directory]
+    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
+        folders.append(f"{random.choice(folders)}/{make_word(random, split)}")
+    ending = random.choice(_ENDINGS)
+    taken = {word for folder in folders for word in folder.split("/")}
+
+    def name() -> str:
+        word = make_word(random, split)
+        style = random.random()
+        if style < 0.6:
+            return word
+        if style < 0.8:
+            return f"{word}-{make_word(random, split)}"
+        return f"{word}-{make_number(random, split)}"
+
+    names = _different(name, count, taken)
+    # One ending to a file's name, so that no path is the beginning of another.
+    return sorted(f"{random.choice(folders)}/{name}.{ending}" for name in names)
+
+
+def _make_figures(random: Random, kind: Kind, count: int, split: Split) -> list[int]:
+    if kind in (Kind.WHICH_MOST, Kind.WHICH_LEAST) or random.random() < 0.8:
+        return _different(lambda: make_number(random, split), count, set())
+    return [make_number(random, split) for _ in range(count)]
+
+
+def _make_threshold(random: Random, figures: list[int], split: Split) -> int:
+    """Often of the figures' own size, so that the count is neither none nor all; never one of the figures."""
+    return _different(lambda: make_number(random, split), 1, set(figures))[0]
+
+
+def _make_text(random: Random, key: str, figure: int, others: list[str], split: Split) -> str:
+    def sentence() -> str:
+        line = random.choice(_SENTENCES)
+        while "{w}" in line:
+            line = line.replace("{w}", _different(lambda: make_word(random, split), 1, {key})[0], 1)
+        return line.replace("{n}", str(make_number(random, split)))
+
+    lines = [f"{other}: {make_number(random, split)}" for other in others]
+    lines.append(f"{key}: {figure}")
+    random.shuffle(lines)
+    for _ in range(random.choice((0, 1, 1, 2, 2, 3))):
+        lines.insert(random.randint(0, len(lines)), sentence())
+    return "\n".join(lines) + "\n"
