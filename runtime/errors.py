@@ -92,7 +92,7 @@ def verdict(error: BaseException) -> Verdict | None:
         if code is None:
             return None
         worst = max(worst, code)
-        messages[str(leaf)] = None
+        messages[str(leaf) + _hint(leaf)] = None
     return Verdict(messages=tuple(messages), code=worst)
 
 
@@ -117,3 +117,10 @@ def _code(error: BaseException) -> int | None:
             return BAD_INPUT
         case _:
             return None
+
+
+def _hint(error: BaseException) -> str:
+    """What a person can do about it, where the one who raised it could not know: it knows no command line."""
+    if getattr(error, "status", None) in (401, 403):
+        return " (the server's key goes into the environment variable RAMET_API_KEY)"
+    return ""

@@ -7,6 +7,7 @@ shown cannot drive the terminal. Knows no command.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -22,6 +23,10 @@ BUG, USAGE, INTERRUPTED = 1, 2, 130
 
 def main() -> NoReturn:
     """The `ramet` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a letter of somebody's task is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

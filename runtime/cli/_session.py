@@ -43,9 +43,7 @@ class View(Protocol):
     def begin(self, state: RunState, root: Path, *, resumed: bool) -> None: ...
     def observe(self, record: Record) -> None: ...
     async def show(self) -> None: ...
-    def end(
-        self, outcome: str, result: str, root: Path, stats: Stats, judgement: Judgement | None = None
-    ) -> None: ...
+    def end(self, outcome: str, result: str, root: Path, stats: Stats, judgement: Judgement | None = None) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -96,7 +94,7 @@ class Session:
         """Do it; returns the exit code. Raises RunStopped once the run has begun, else what came in the way."""
         try:
             return run_until_signal(self._host)
-        except Exception as error:
+        except Exception as error:  # swallows nothing: it only adds how to go on
             self._view.stop()
             if self._root is None or not self._state.run:
                 raise

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+# Ten times what twelve files take: a model that has lost its way is stopped within a minute.
+SAMPLED_TOKENS, TURNS = 20_000, 400
+
 
 def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Your own files instead: one line `key: figure` in each.")
     ] = None,
-    question: Annotated[
-        str | None, typer.Option(help="The question about them, in one of the known wordings.")
-    ] = None,
+    question: Annotated[str | None, typer.Option(help="The question about them, in one of the known wordings.")] = None,
     files: Annotated[int | None, typer.Option(min=2, max=12, help="How many files to make.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same number makes the same files.")] = None,
     url: Url = None,
@@ -97,6 +98,7 @@ def _opener(url: str | None) -> Opener:
 def _ask(directory: Path, question: str, truth: str, opener: Opener, *, as_json: bool, url: str | None) -> int:
     import shlex
 
+    from runtime.budget import Budget
     from runtime.cli._logs import to_stderr
     from runtime.cli._session import Session, choose_view
     from runtime.records import Settings
@@ -104,9 +106,10 @@ def _ask(directory: Path, question: str, truth: str, opener: Opener, *, as_json:
     from runtime.view import Judgement
 
     to_stderr()
+    settings = Settings(budget=Budget(sampled_tokens=SAMPLED_TOKENS, turns=TURNS))
     session = Session(
         opener,
-        lambda engine, observers: Swarm(engine, directory, settings=Settings(), observers=observers),
+        lambda engine, observers: Swarm(engine, directory, settings=settings, observers=observers),
         choose_view(as_json=as_json),
         task=question,
         hint=f" --url {shlex.quote(url)}" if url else "",

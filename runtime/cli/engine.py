@@ -62,14 +62,12 @@ def status(as_json: Json = False) -> int:
 def serve(
     model: Annotated[str, typer.Option(help="seedling, a model directory, or a hub name.")] = "seedling",
     as_json: Json = False,
-    flags: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="More of SGLang's own flags.")
-    ] = None,
+    flags: Annotated[list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="More of SGLang's own flags.")] = None,
 ) -> int:
     """Serve a model until interrupted; other commands use it with --url."""
     from runtime.cli._signals import run_until_signal
     from runtime.engine.server import ServerOptions, managed_server, resolve_model
-    from runtime.errors import Interrupted, leaves
+    from runtime.errors import Interrupted
 
     name = resolve_model(model)
     report, close = _reporting(as_json=as_json)
@@ -84,11 +82,10 @@ def serve(
 
     try:
         run_until_signal(work)
-    except Exception as error:
+    except Interrupted:
+        if not ready:
+            raise
         # The way to end a server is to interrupt it: nothing has gone wrong.
-        if ready and all(isinstance(leaf, Interrupted) for leaf in leaves(error)):
-            return 0
-        raise
     finally:
         close()
     return 0

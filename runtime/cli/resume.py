@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from runtime.cli._options import Json, Model, Place, Url
+from runtime.cli._options import Json, Model, Place, Url, read_task
 
 __all__ = ["resume"]
 
@@ -34,7 +34,7 @@ def resume(place: Place = Path(), url: Url = None, model: Model = None, as_json:
         engine,
         lambda opened, observers: Swarm(opened, layout.directory, observers=observers, resume=layout),
         view,
-        task=layout.task.read_text("utf-8"),
+        task="" if state.agents else read_task(str(layout.task)),  # it stopped before its first agent began
         resumed=True,
         hint=f" --url {shlex.quote(url)}" if url else "",
     )

@@ -7,8 +7,10 @@ Every object has `event`; agents are named by `agent`. Tokens and seconds throug
     engine         message                              what is being done to get the engine ready
     agent_started  agent, parent (or null), task
     turn           agent, turn, sampled_tokens, prompt_tokens, cached_tokens, finish, seconds
-    call_started   agent, tool
-    call_ended     agent, tool, error
+    call_started   agent, call                          `call`: the tool, and on what
+    call_ended     agent, call, error
+    rewound        agent, to                            `to`: the checkpoint, such as t5
+    succeeded      agent                                it goes on in a fresh context
     agent_ended    agent, outcome, result
     run_ended      outcome, result, dir, stats          always the last, of every run that began
 
@@ -24,7 +26,18 @@ from typing import IO
 import msgspec
 
 from runtime.errors import OutputLost
-from runtime.records import CallEnded, CallStarted, Ended, Forked, Opened, Record, Sampled, Started
+from runtime.records import (
+    CallEnded,
+    CallStarted,
+    Ended,
+    Forked,
+    Opened,
+    Record,
+    Rewound,
+    Sampled,
+    Started,
+    Succeeded,
+)
 from runtime.state import RunState
 from runtime.stats import Stats
 from runtime.view.judgement import Judgement
@@ -41,7 +54,7 @@ class Events:
         self._out = out
         self._state: RunState | None = None
         self._root: Path | None = None
-        self._tools: dict[tuple[str, int], str] = {}
+        self._calls: dict[tuple[str, int], str] = {}
         self._phase = ""
 
     def progress(self, line: str) -> None:
@@ -70,11 +83,15 @@ class Events:
             case Sampled():
                 self._turn(record)
             case CallStarted():
-                self._tools[record.agent, record.index] = record.name
-                self._write("call_started", agent=record.agent, tool=record.name)
+                self._calls[record.agent, record.index] = record.name
+                self._write("call_started", agent=record.agent, call=record.name)
             case CallEnded():
-                tool = self._tools.pop((record.agent, record.index), "")
-                self._write("call_ended", agent=record.agent, tool=tool, error=record.reply.error)
+                call = self._calls.pop((record.agent, record.index), "")
+                self._write("call_ended", agent=record.agent, call=call, error=record.reply.error)
+            case Rewound():
+                self._write("rewound", agent=record.agent, to=f"t{self._turn_of(record.to)}")
+            case Succeeded():
+                self._write("succeeded", agent=record.agent)
             case Ended():
                 self._write("agent_ended", agent=record.agent, outcome=record.outcome, result=record.result)
             case _:
@@ -96,17 +113,20 @@ class Events:
         self._write(event, run=root.name if root else None, dir=str(root) if root else None, model=model)
 
     def _turn(self, record: Sampled) -> None:
-        turn = self._state.segments[record.segment].turn if self._state is not None else None
         self._write(
             "turn",
             agent=record.agent,
-            turn=turn,
+            turn=self._turn_of(record.segment),
             sampled_tokens=len(record.tokens),
             prompt_tokens=record.prompt_tokens,
             cached_tokens=record.cached_tokens,
             finish=record.finish,
             seconds=round(record.seconds, 3),
         )
+
+    def _turn_of(self, segment: int) -> int:
+        assert self._state is not None, "begin() comes before the records of turns"
+        return self._state.segments[segment].turn
 
     def _write(self, event: str, **fields: object) -> None:
         try:

@@ -20,7 +20,7 @@ from workspace import harmless_name
 __all__ = ["Line", "clock", "lines", "one_line", "totals"]
 
 TASK_CELLS = 24  # a task that is cut shorter says nothing; columns give way first
-STATE_CELLS = 14
+STATE_CELLS = (14, 30)  # an outcome fits the least; a call in a few words the most
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,18 +52,15 @@ _COLUMNS = (
 def lines(rows: Sequence[Row], width: int, *, results: bool = False) -> list[Line]:
     """A heading, then a line a row; with `results`, what each agent answered on a line below it."""
     columns: list[_Column] = []
-    left = width - STATE_CELLS - 1
+    states = min(max(width // 5, STATE_CELLS[0]), STATE_CELLS[1])
+    left = width - states - 1
     for column in _COLUMNS:
         if left - column.cells >= TASK_CELLS:
             columns.append(column)
             left -= column.cells
     left = max(left, 1)
     titles = "".join(column.title.rjust(column.cells) for column in columns)
-    out = [
-        Line(
-            left=_fit("agent", left), right=_fit(f" {_fit('state', STATE_CELLS)}{titles}", width - left), heading=True
-        )
-    ]
+    out = [Line(left=_fit("agent", left), right=_fit(f" {_fit('state', states)}{titles}", width - left), heading=True)]
     for row in rows:
         name = f"{row.agent} " if row.agent else ""
         more = f" (+{row.folded})" if row.agent and row.folded else ""
@@ -74,7 +71,7 @@ def lines(rows: Sequence[Row], width: int, *, results: bool = False) -> list[Lin
         out.append(
             Line(
                 left=_fit(text, left),
-                right=_fit(f" {_fit(state, STATE_CELLS)}{values}", width - left),
+                right=_fit(f" {_fit(state, states)}{values}", width - left),
                 outcome=row.outcome,
                 living=bool(row.agent) and row.outcome is None,
             )

@@ -63,6 +63,8 @@ def nested(state: RunState, times: Times) -> dict[str, object]:
             "activity": agent.activity,
             "result": agent.result,
             "turns": agent.turns,
+            "rewinds": agent.rewinds,
+            "successions": agent.successions,
             "context_tokens": row.context_tokens,
             "prompt_tokens": agent.prompt_tokens,
             "cached_tokens": agent.cached_tokens,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -26,6 +26,9 @@ from runtime.records import (
 from runtime.state import RunState
 from runtime.view import Times, lines, nested, rows, totals
 
+# A loaded machine makes no example wrong.
+settings.register_profile("view", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+VIEW = settings.get_profile("view")
 GOLDEN = Path(__file__).with_name("golden")
 
 
@@ -57,7 +60,7 @@ def ledger_run() -> list[Record]:
         Forked(
             agent="a1",
             segment=2,
-            called=True,
+            called_by=2,
             copies=tuple(
                 Copy(agent=f"a{n}", segment=n + 1, tokens=(0,) * 12, task=f"ledgers/{name}.txt")
                 for n, name in ((2, "north"), (3, "south"), (4, "a\x1b[2Jwicked\nname"))
@@ -129,7 +132,7 @@ def runs(draw: st.DrawFn) -> list[Record]:
                 Copy(agent=f"a{born + n}", segment=segment + n, tokens=(n,), task=draw(st.text(max_size=30)))
                 for n in range(1, number + 1)
             ]
-            records.append(Forked(agent=agent, segment=heads[agent], called=False, copies=tuple(copies)))
+            records.append(Forked(agent=agent, segment=heads[agent], copies=tuple(copies)))
             heads |= {copy.agent: copy.segment for copy in copies}
             alive += [copy.agent for copy in copies]
             born, segment = born + number, segment + number
@@ -139,6 +142,7 @@ def runs(draw: st.DrawFn) -> list[Record]:
     return records
 
 
+@VIEW
 @given(runs(), st.integers(1, 60))
 def test_the_living_always_have_a_row(records: list[Record], height: int) -> None:
     """Whatever the height, every agent that lives has a row, and every agent is in a row or counted in just one."""
@@ -151,6 +155,7 @@ def test_the_living_always_have_a_row(records: list[Record], height: int) -> Non
     assert len(shown) <= len(rows(state, times, 0.0))
 
 
+@VIEW
 @given(runs(), st.integers(20, 150))
 def test_no_line_is_wider_than_asked_for(records: list[Record], width: int) -> None:
     """Lines keep to the width in terminal cells, wide characters included, and hold nothing unprintable."""
