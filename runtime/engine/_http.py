@@ -9,8 +9,8 @@ Invariants:
 - control requests (abort, close, health) have permits of their own, so that a full engine can still be told to stop;
 - a request is sent again only if the caller says that a repeat is harmless.
 
-It uses httpx's transport and not its client: the client's redirects, cookies and proxies are not wanted between us
-and an engine, and cost more processor time than the request itself (`benchmarks` measures it).
+It uses httpx's transport and not its client: redirects, cookies and proxies are not wanted between us and an engine,
+and without them a request costs up to a fifth less processor time (1.6 instead of 2.0 ms, 8 kB body, trio).
 Knows nothing of SGLang's routes.
 """
 

@@ -25,6 +25,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -230,12 +231,17 @@ async def _run(
     ) as process:
         assert process.stdout is not None
         rest = ""
-        async for chunk in TextReceiveStream(process.stdout, errors="replace"):
-            *whole, rest = (rest + chunk).split("\n")
-            for line in whole:
-                each_line(line)
-            lines = [*lines, *whole][-ERROR_LINES:]
-        await process.wait()
+        try:
+            async for chunk in TextReceiveStream(process.stdout, errors="replace"):
+                *whole, rest = (rest + chunk).split("\n")
+                for line in whole:
+                    each_line(line)
+                lines = [*lines, *whole][-ERROR_LINES:]
+            await process.wait()
+        except BaseException:  # cancelled: what the command has started itself (venv starts pip) must go as well
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
     if check and process.returncode != 0:
         shown = "\n".join([*lines, rest]).strip()
         raise EngineUnavailable(f"{' '.join(command[:4])} ... ended with {process.returncode}:\n{shown}")
