@@ -2,8 +2,11 @@
 
 from workspace._bwrap import Limits
 from workspace.answers import FileText, Listing, SearchResult, Written
+from workspace.branches import Branch
 from workspace.errors import (
     BadName,
+    BranchFailed,
+    BranchMissing,
     CommandRefused,
     FileError,
     FileMissing,
@@ -21,14 +24,20 @@ from workspace.history import History
 from workspace.journal import JournalReader, JournalWriter
 from workspace.journal import read as read_journal
 from workspace.layout import RAMET, RunLayout, run_name
+from workspace.merges import Change, Conflict, Merge, Patch
 from workspace.sandbox import CommandResult, Sandbox, SandboxProbe
 from workspace.text import harmless, harmless_name
 
 __all__ = [
     "RAMET",
     "BadName",
+    "Branch",
+    "BranchFailed",
+    "BranchMissing",
+    "Change",
     "CommandRefused",
     "CommandResult",
+    "Conflict",
     "FileError",
     "FileMissing",
     "FileRefused",
@@ -42,7 +51,9 @@ __all__ = [
     "JournalWriter",
     "Limits",
     "Listing",
+    "Merge",
     "NotARun",
+    "Patch",
     "RecordFailed",
     "RunExists",
     "RunLayout",

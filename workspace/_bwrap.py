@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -48,6 +49,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much output is kept in a file when it is more than can be shown."""
 
 
+class Mount(NamedTuple):
+    """What of the system a sandbox sees: `kind` is `--bind` (writable) or `--ro-bind`."""
+
+    kind: str
+    source: Path
+    target: Path
+
+
 def shell(command: str, limits: Limits, *, prlimit: str | None, own_processes: bool) -> list[str]:
     """The command line that runs `command` in a shell within `limits`; without `prlimit`, in none."""
     program = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
@@ -67,7 +76,7 @@ def shell(command: str, limits: Limits, *, prlimit: str | None, own_processes: b
 
 def confined(
     directory: Path,
-    mounts: Sequence[tuple[str, Path]],
+    mounts: Sequence[Mount],
     *,
     environment: Mapping[str, str],
     limits: Limits,
@@ -76,8 +85,8 @@ def confined(
 ) -> list[str]:
     """The arguments of a bubblewrap in which only `directory` can be written, up to the command itself.
 
-    `mounts` are made last, in order: `--bind` or `--ro-bind` and a path. `options` are those this bubblewrap
-    has.
+    `mounts` are made last, with the directory's own: outer ones first, whose inner parts they would hide. `options`
+    are those this bubblewrap has.
     """
     size = ["--size", str(limits.tmp_bytes)] if "--size" in options else []
     arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
@@ -95,31 +104,33 @@ def confined(
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     arguments += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
-    arguments += ["--bind", str(directory), str(directory)]
-    for kind, path in mounts:
-        arguments += [kind, str(path), str(path)]
+    ordered = sorted([Mount("--bind", directory, directory), *mounts], key=lambda mount: len(mount.target.parts))
+    for kind, source, target in ordered:
+        arguments += [kind, str(source), str(target)]
     # What bubblewrap built itself is a file system in memory without a size: nothing may be written into it.
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(directory), "--"]
 
 
-def mounts(directory: Path, record: Path | None, notes: Path | None) -> list[tuple[str, Path]]:
+def mounts(directory: Path, record: Path | None, notes: Path | None, project: Path) -> list[Mount]:
     """What is read-only below the working directory, and what of that can be written after all.
+
+    `record` and `notes` lie below `project`; below `directory` they are at the same place.
 
     Each protected directory is a mount of its own, also where it stays writable: a mount cannot be renamed,
     so its parts cannot be moved out of the way either.
     """
-    made: list[tuple[str, Path]] = []
+    made: list[Mount] = []
     if record:
-        made.append(("--ro-bind", record))
+        made.append(Mount("--ro-bind", record, directory / record.relative_to(project)))
     if notes:
-        made.append(("--bind", notes))
+        made.append(Mount("--bind", notes, directory / notes.relative_to(project)))
     git = directory / ".git"
     if git.is_symlink() or not git.exists():
         return made
     inside = (git / "hooks", git / "config")
     if not git.is_dir() or any(path.is_symlink() or not path.exists() for path in inside):
-        return [*made, ("--ro-bind", git)]
-    return [*made, ("--bind", git), *(("--ro-bind", path) for path in inside)]
+        return [*made, Mount("--ro-bind", git, git)]
+    return [*made, Mount("--bind", git, git), *(Mount("--ro-bind", path, path) for path in inside)]
 
 
 def _kernel() -> tuple[int, int]:

@@ -11,7 +11,9 @@
     ├── FileError                  a model's file operation; the message goes back to the model as its result
     │   ├── FileRefused            outside the tree, a link, a device, not writable, too large, a bad pattern
     │   └── FileMissing            nothing has that name
-    └── CommandRefused             a command was not started; the message goes back to the model
+    ├── CommandRefused             a command was not started; the message goes back to the model
+    └── BranchFailed               an isolated copy was not made, compared or merged; goes back to the model
+        └── BranchMissing          there is no isolated copy, or only half of one
 
 Messages are whole sentences for a person or a model. Facts that code may need are attributes: nothing parses
 text.
@@ -74,3 +76,11 @@ class FileMissing(FileError):
 
 class CommandRefused(WorkspaceError):
     """The command was not started. `path` is the working directory."""
+
+
+class BranchFailed(WorkspaceError):
+    """An isolated copy could not be made, compared or merged. `path` is the copy, or the directory it is of."""
+
+
+class BranchMissing(BranchFailed):
+    """The agent has no isolated copy, or one whose making was interrupted."""

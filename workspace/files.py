@@ -52,19 +52,28 @@ class FileTree:
     """The files below `root`. Holds no descriptor between calls; safe to use from several threads."""
 
     def __init__(
-        self, root: Path | str, *, writable: Sequence[str] = (), protected: Sequence[str] = PROTECTED
+        self,
+        root: Path | str,
+        *,
+        writable: Sequence[str] = (),
+        protected: Sequence[str] = PROTECTED,
+        project: Path | None = None,
     ) -> None:
         """`writable` lists directories, relative to the root, that may be written although they are
-        protected.
+        protected. With `project`, of which the root is an isolated copy, `.ramet` means the project's.
         """
         self.root = Path(root).resolve()
+        self._project = project or self.root
         self._writable = tuple(tuple(path.split("/")) for path in writable)
         self._protected = frozenset(name.casefold() for name in protected)
 
     @classmethod
-    def of_run(cls, layout: RunLayout) -> Self:
-        """The tree of a run's agents: they write the project and the run's notes."""
-        return cls(layout.directory, writable=(layout.relative(layout.notes),))
+    def of_run(cls, layout: RunLayout, *, directory: Path | None = None) -> Self:
+        """The tree of a run's agents: they write the project, or their isolated copy of it at `directory`, and
+        the run's notes. The same paths name the same things in both.
+        """
+        writable = (layout.relative(layout.notes),)
+        return cls(directory or layout.directory, writable=writable, project=layout.directory)
 
     def list(self, path: str = ".", *, limit: int = LIST_LIMIT) -> Listing:
         """The files at and below `path`, at most `limit` of them. Raises FileError.
@@ -92,7 +101,7 @@ class FileTree:
         limit_bytes = min(max(1, limit_bytes), READ_BYTES_MOST)
         *above, name = _beneath.split(self.root, path) or (".",)
         with (
-            _beneath.directory(self.root, above) as parent,
+            _beneath.directory(self._base(above), above) as parent,
             _beneath.regular(parent, name, path) as (descriptor, status),
         ):
             data = _contents.from_line(descriptor, offset_lines, limit_bytes + 1, SKIP_BYTES, path)
@@ -128,7 +137,7 @@ class FileTree:
         parts = _beneath.split(self.root, path)
         self._refuse_protected(parts, path)
         *above, name = parts or (".",)
-        with _beneath.directory(self.root, above, create=True) as parent:
+        with _beneath.directory(self._base(above), above, create=True) as parent:
             old = _beneath.status_of(parent, name, path)
             if old:
                 _beneath.refuse_irregular(old, path)
@@ -182,17 +191,21 @@ class FileTree:
         """The regular files at and below `path`; their parents' descriptors are open meanwhile."""
         parts = _beneath.split(self.root, path)
         if parts:
-            with _beneath.directory(self.root, parts[:-1]) as parent:
+            with _beneath.directory(self._base(parts), parts[:-1]) as parent:
                 status = _beneath.status_of(parent, parts[-1], path)
                 if status and stat.S_ISREG(status.st_mode):
                     yield iter([Entry("/".join(parts), parent, parts[-1])])
                     return
         prefix = "".join(f"{name}/" for name in parts)
         with (
-            _beneath.directory(self.root, parts) as start,
+            _beneath.directory(self._base(parts), parts) as start,
             contextlib.closing(walk.files(start, prefix)) as entries,
         ):
             yield entries
+
+    def _base(self, parts: Sequence[str]) -> Path:
+        """The directory in which these components are looked up."""
+        return self._project if parts[:1] and parts[0] == RAMET else self.root
 
     def _refuse_protected(self, parts: Sequence[str], path: str) -> None:
         for area in self._writable:

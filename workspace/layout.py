@@ -4,6 +4,8 @@
     <directory>/.ramet/<run>/
         task.md  journal.jsonl  notes/
         agents/<id>/  prompt.md  history.md  result.md  interview.md  mail/  output/<call>.txt
+                      work/  base.json  merged.json  changes.patch  conflicts/    where it has an isolated copy
+        base/                  the contents that isolated copies began with, by their hash
 
 Owns the names and the making of a new run's directories. Invariants: a run's name sorts by the time it began;
 a run is never overwritten; every path this module gives lies under `<directory>/.ramet/<run>/`. A run exists
@@ -105,6 +107,31 @@ class RunLayout(msgspec.Struct, frozen=True):
     def output(self, agent: str, call: str) -> Path:
         """Where the whole output of one of the agent's calls goes when too long to show."""
         return self.agent(agent) / "output" / f"{_plain(call)}.txt"
+
+    @property
+    def base(self) -> Path:
+        """The contents that the run's isolated copies began with."""
+        return self.root / "base"
+
+    def work(self, agent: str) -> Path:
+        """The agent's isolated copy of a working directory, where it has one."""
+        return self.agent(agent) / "work"
+
+    def manifest(self, agent: str) -> Path:
+        """What was in the agent's isolated copy when it was made. The copy exists once this does."""
+        return self.agent(agent) / "base.json"
+
+    def merged(self, agent: str) -> Path:
+        """What of the agent's isolated copy has been merged, and where."""
+        return self.agent(agent) / "merged.json"
+
+    def patch(self, agent: str) -> Path:
+        """What the agent changed in its isolated copy."""
+        return self.agent(agent) / "changes.patch"
+
+    def conflicts(self, agent: str) -> Path:
+        """The whole text of each conflict of the latest merge of the agent's isolated copy."""
+        return self.agent(agent) / "conflicts"
 
     def relative(self, path: Path) -> str:
         """`path` as agents write it: relative to the project, with `/`. Raises ValueError outside it."""

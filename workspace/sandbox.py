@@ -79,13 +79,15 @@ class Sandbox:
         *,
         record: Path | None = None,
         notes: Path | None = None,
+        project: Path | None = None,
         readable: Sequence[Path] = (),
         environment: Mapping[str, str] = ENVIRONMENT,
         limits: Limits | None = None,
         unsandboxed: bool = False,
         bwrap: str = "bwrap",
     ) -> None:
-        """`record` below `directory` is read-only but for `notes` below it.
+        """`record` below `directory` is read-only but for `notes` below it. With `project`, of which `directory` is
+        an isolated copy, they lie below the project, and commands find them in the copy.
 
         `readable` are further paths outside that commands may read, such as an interpreter in a home
         directory. With `unsandboxed`, commands run plainly where no sandbox can be had; without, they are
@@ -96,8 +98,9 @@ class Sandbox:
         self.limits = limits or Limits()
         self.unsandboxed = unsandboxed
         self._environment = dict(environment)
-        self._mounts = [("--ro-bind", path) for path in readable]
-        self._mounts += _bwrap.mounts(self.directory, record, notes)
+        self._project = project or self.directory
+        self._mounts = [_bwrap.Mount("--ro-bind", path, path) for path in readable]
+        self._mounts += _bwrap.mounts(self.directory, record, notes, self._project)
         self._bwrap = shutil.which(bwrap)
         self._prlimit = shutil.which("prlimit")
         self._limiter = anyio.CapacityLimiter(_COMMANDS_AT_ONCE)
@@ -109,15 +112,20 @@ class Sandbox:
         cls,
         layout: RunLayout,
         *,
+        directory: Path | None = None,
         readable: Sequence[Path] = (),
         limits: Limits | None = None,
         unsandboxed: bool = False,
     ) -> Self:
-        """The sandbox of a run's agents: the project is writable, `.ramet` only in the run's notes."""
+        """The sandbox of a run's agents: the project is writable, `.ramet` only in the run's notes.
+
+        With `directory`, an isolated copy of the project, that is writable instead, and the project is not seen.
+        """
         return cls(
-            layout.directory,
+            directory or layout.directory,
             record=layout.directory / RAMET,
             notes=layout.notes,
+            project=layout.directory,
             readable=readable,
             limits=limits,
             unsandboxed=unsandboxed,
@@ -224,7 +232,10 @@ class Sandbox:
         return ended
 
     def _relative(self, path: Path) -> str:
-        return str(path.relative_to(self.directory)) if path.is_relative_to(self.directory) else str(path)
+        for home in (self.directory, self._project):
+            if path.is_relative_to(home):
+                return str(path.relative_to(home))
+        return str(path)
 
 
 def _encodable(command: str) -> bool:
