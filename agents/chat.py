@@ -175,6 +175,8 @@ class Chat:
                     '"name" and "arguments"'
                 )
                 calls.append(Call(name=call.name or "", problem=problem))
+            elif not _encodable(call.arguments):
+                calls.append(Call(name=str(call.name), problem="the arguments are not valid Unicode"))
             elif not isinstance(call.arguments, dict):
                 calls.append(Call(name=str(call.name), problem='"arguments" must be a JSON object'))
             else:
@@ -198,3 +200,12 @@ class Chat:
 
 def _tail(segment: Segment | None) -> list[int]:
     return list(segment.tokens[-_TAIL_TOKENS:]) if segment else []
+
+
+def _encodable(arguments: object) -> bool:
+    # JSON can spell half of a surrogate pair, which no file, no journal and no tokenizer can hold.
+    try:
+        msgspec.json.encode(arguments)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Sequence
 from agents.host import Agent, Deed, Outcome
 from agents.prompts import prompt
 
-__all__ = ["copy_text", "nearly_full", "result_line", "rewind_text", "started_text", "status_line", "succession_text"]
+__all__ = [
+    "copy_text",
+    "cut_text",
+    "nearly_full",
+    "result_line",
+    "rewind_text",
+    "started_text",
+    "status_line",
+    "succession_text",
+]
 
 
 def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, budget: float) -> str:
@@ -35,10 +44,17 @@ def started_text(names: Iterable[str]) -> str:
     return f"started {', '.join(names)}. You are told of each result when it is there; wait() waits for them."
 
 
+def cut_text(text: str, most: int) -> str:
+    """The first `most` characters, with a note where that is not all."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}\n[cut after {most} of {len(text)} characters: there is no room for more in your context]"
+
+
 def nearly_full(used_tokens: int, context_tokens: int) -> str:
     """The announcement of a context that nears its limit."""
     return (
-        f"Your context is nearly full ({used_tokens} of {context_tokens} tokens). Finish, fork, or rewind to an earlier "
+        f"Your context is nearly full ({used_tokens} of {context_tokens} tokens). Finish, fork, or rewind to a "
         "checkpoint; otherwise you will soon go on in a fresh context, with your files only."
     )
 

@@ -4,7 +4,8 @@ Owns the tasks of the agents and implements their `Host`, from three parts: `Rec
 engine) and `Family` (who is whose). Invariants:
 - every agent that is alive has exactly one task, in the swarm's own task group;
 - everything that happens goes through the `Recorder` first, so a killed run can be resumed;
-- a failure of the engine or of a tool is an outcome of the agent it happened to; only bugs reach the group.
+- a failure of the engine or of a tool is an outcome of the agent it happened to; bugs reach the group, and so does an
+  engine that is gone altogether, which is nobody's outcome.
 
 Leaving the block normally cancels the agents that still live and closes the run. Leaving it by an exception or by
 cancellation leaves the run as it is on disk, to be resumed.
@@ -30,10 +31,10 @@ from agents.chat import Chat
 from agents.context import Segment
 from agents.host import Agent, Outcome, Reply, ToolRefused
 from agents.prompts import prompt
-from agents.told import nearly_full, result_line, status_line
+from agents.told import cut_text, nearly_full, result_line, status_line
 from agents.tools import TOOLS, Tool, schema
 from runtime.budget import Account, Budget
-from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused
+from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
 from runtime.family import Family
 from runtime.handle import AgentHandle, Result
 from runtime.recorder import Observer, Recorder
@@ -252,6 +253,8 @@ class Swarm:
             with anyio.move_on_at(deadline):
                 taken = await self._turns.take(agent)
         except EngineError as error:
+            if isinstance(error, EngineUnavailable) and not await self._engine.healthy():
+                raise  # not this agent's failure: the run stops here, and can be resumed when the engine is back
             self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
         else:
             if taken is Taken.OUT_OF_BUDGET:
@@ -263,11 +266,8 @@ class Swarm:
         """See Host."""
         told = {name for reply in agent.replies.values() for name in reply.told}
         news = self._family.news(agent, told)
-        *before, last = texts
-        last = "\n".join(
-            [last, *map(result_line, news), *self._warning(agent), self._status(agent.id, agent, agent.head)]
-        )
-        tokens = tuple(self._chat.extend(agent.head, [*before, last]))
+        tail = "\n".join([*map(result_line, news), *self._warning(agent), self._status(agent.id, agent, agent.head)])
+        tokens = tuple(self._fitting(agent.head, texts, tail))
         names = tuple(sorted(told | {child.id for child in news}))
         self._recorder.commit(Given(agent=agent.id, segment=self.state.next_segment, tokens=tokens, told=names))
 
@@ -356,6 +356,22 @@ class Swarm:
             self._end(agent, Outcome.FAILED, f"its task does not fit its context ({agent.head.length} tokens)")
         else:
             self._family.succeed(agent, self._begin)
+
+    def _fitting(self, head: Segment, texts: Sequence[str], tail: str) -> list[int]:
+        """The tokens of `texts` and `tail`, the texts cut so that the context keeps room to act on them."""
+        room = (
+            self._capacity.context_tokens
+            - head.length
+            - max(self._capacity.context_tokens // 16, 4 * LEAST_TURN_TOKENS)
+        )
+        shown = max(map(len, texts))
+        while True:
+            *before, last = (cut_text(text, shown) for text in texts)
+            tokens = self._chat.extend(head, [*before, f"{last}\n{tail}"])
+            if len(tokens) <= room or shown == 0:
+                return tokens
+            # Aim a little below what would fit: text differs in how many characters a token has.
+            shown = int(shown * 0.9 * max(room, 0) / len(tokens)) if shown > 64 else 0
 
     def _begin(self, message: str) -> list[int]:
         if self._chat.terse:

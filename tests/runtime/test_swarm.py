@@ -220,6 +220,8 @@ async def test_fork_must_be_alone(tmp_path: Path) -> None:
         (call("read_file", path="../secret"), "error: "),
         (call("read_file", path="missing.txt"), "no such file"),
         (call("calc", expression="1+"), "not an expression"),
+        (call("finish", result="\ud800"), "not valid Unicode"),
+        (call("fork", tasks=["\udfff"]), "not valid Unicode"),
     ],
 )
 async def test_what_a_model_gets_wrong_it_is_told(tmp_path: Path, said: str, told: str) -> None:
