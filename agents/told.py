@@ -28,14 +28,17 @@ def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, bud
     return f"[{name} t{turn} | context {used_tokens}/{context_tokens} | budget {budget:.0%}]"
 
 
-def copy_text(copy: int, copies: int, task: str) -> str:
+def copy_text(copy: int, copies: int, task: str, *, isolated: bool = False) -> str:
     """What a copy is told first."""
-    return f"You are copy {copy} of {copies}. Your task: {task}"
+    files = "\nYou have your own copy of the files: your changes are merged later, if at all." if isolated else ""
+    return f"You are copy {copy} of {copies}. Your task: {task}{files}"
 
 
 def result_line(agent: Agent) -> str:
     """What a parent is told of one child that ended."""
     said = agent.result or "(no result)"
+    if agent.changes:
+        said += f"\n[{agent.changes}; merge({agent.id}) takes that over]"
     return f"{agent.id}: {said}" if agent.outcome is Outcome.FINISHED else f"{agent.id} {agent.outcome}: {said}"
 
 

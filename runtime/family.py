@@ -45,11 +45,11 @@ class Family:
         if agent.outcome is not None:
             event.set()
 
-    def end(self, agent: Agent, outcome: Outcome, result: str) -> list[Agent]:
+    def end(self, agent: Agent, outcome: Outcome, result: str, changes: str = "") -> list[Agent]:
         """The agent stops, and with it the living agents that its turns created. Returns all that stopped."""
         if agent.outcome is not None:
             return []
-        self._recorder.commit(Ended(agent=agent.id, outcome=outcome, result=result))
+        self._recorder.commit(Ended(agent=agent.id, outcome=outcome, result=result, changes=changes))
         self._ended[agent.id].set()
         stopped = [agent]
         for child in self.children(agent):
@@ -98,7 +98,7 @@ class Family:
         *,
         called_by: int | None,
         budget: Budget | None = None,
-        directories: Sequence[str | None] | None = None,
+        isolated: bool = False,
     ) -> list[Agent]:
         """Copies of the agent as it was at `cut`. Raises ToolRefused past a limit."""
         self.refuse(agent, len(tasks))
@@ -109,14 +109,14 @@ class Family:
         copies = []
         for number, task in enumerate(tasks):
             name = state.next_agent(number)
-            text = f"{copy_text(number + 1, len(tasks), task)}\n{self._status(name, agent, cut)}"
+            text = f"{copy_text(number + 1, len(tasks), task, isolated=isolated)}\n{self._status(name, agent, cut)}"
             copies.append(
                 Copy(
                     agent=name,
                     segment=state.next_segment + number,
                     tokens=tuple(self._chat.extend(cut, [*unanswered, text])),
                     task=task,
-                    directory=directories[number] if directories else None,
+                    place=name if isolated else agent.place,
                 )
             )
         self._recorder.commit(
@@ -125,6 +125,10 @@ class Family:
         return [state.agents[copy.agent] for copy in copies]
 
     # -- waiting --------------------------------------------------------------------------------------------
+
+    def child(self, agent: Agent, name: str) -> Agent:
+        """The child of that name. Raises ToolRefused."""
+        return self.named(agent, [name])[0]
 
     def started(self, copies: Sequence[Agent]) -> Reply:
         """What a parent is told that does not wait."""
@@ -136,7 +140,7 @@ class Family:
         unknown = [name for name in names if name not in children]
         if unknown:
             raise ToolRefused(
-                f"wait: {', '.join(unknown)}: no agent that you started: {self._names(children.values())}"
+                f"{', '.join(unknown)}: no agent that you started: {self._names(children.values())}"
             )
         return [children[n] for n in names] or [c for c in children.values() if c.id not in agent.delivered]
 

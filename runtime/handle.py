@@ -46,14 +46,20 @@ class AgentHandle:
         return await self._swarm.wait(self.id)
 
     async def fork(
-        self, tasks: Sequence[str], *, at: str | None = None, budget: Budget | None = None
+        self,
+        tasks: Sequence[str],
+        *,
+        at: str | None = None,
+        isolated: bool = False,
+        budget: Budget | None = None,
     ) -> list[AgentHandle]:
-        """Copies of it as it is now, or was at checkpoint `at`, one for each task; `budget` is each copy's.
+        """Copies of it as it is now, or was at checkpoint `at`, one for each task; `budget` is each copy's, and
+        `isolated` copies have their own copy of the files.
 
         If it is generating, that is aborted at the engine, what was sampled so far is kept, the copies branch off
         there, and it goes on with the rest of its turn. It is not told of the copies.
         """
-        return await self._swarm.branch(self.id, tasks, at=at, budget=budget)
+        return await self._swarm.branch(self.id, tasks, at=at, isolated=isolated, budget=budget)
 
     async def rewind(self, to: str, report: str) -> None:
         """Move it back to checkpoint `to`. What it is doing stops; a call under way may or may not have had effects."""

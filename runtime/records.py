@@ -74,13 +74,13 @@ class Started(_Record, frozen=True, kw_only=True):
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One copy of a fork, and what it is told. `directory`: its own, relative to the run's, where it has one."""
+    """One copy of a fork, and what it is told. `place`: in whose isolated copy of the files it works."""
 
     agent: str
     segment: int
     tokens: tuple[int, ...]
     task: str
-    directory: str | None = None
+    place: str | None = None
 
 
 class Forked(_Record, frozen=True, kw_only=True):
@@ -164,11 +164,12 @@ class CallEnded(_Record, frozen=True, kw_only=True):
 
 
 class Ended(_Record, frozen=True, kw_only=True):
-    """An agent stopped."""
+    """An agent stopped. `changes`: what it changed in its isolated copy of the files, in a line."""
 
     agent: str
     outcome: Outcome
     result: str = ""
+    changes: str = ""
 
 
 class Resumed(_Record, frozen=True, kw_only=True):

@@ -121,6 +121,7 @@ class RunState:
             case Ended():
                 agent = self.agents[record.agent]
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""
+                agent.changes = record.changes
                 self.accounts[agent.id].lived(-1)
             case Resumed():
                 pass
@@ -162,7 +163,7 @@ class RunState:
                 copy=number,
                 copies=len(record.copies),
                 called_by=record.called_by,
-                directory=copy.directory or parent.directory,
+                place=copy.place,
             )
             self._born(agent, record.budget)
         names = ", ".join(copy.agent for copy in record.copies)

@@ -37,12 +37,13 @@ from runtime.budget import Account, Budget
 from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
 from runtime.family import Family
 from runtime.handle import AgentHandle, Result
+from runtime.places import Places
 from runtime.recorder import Observer, Recorder
 from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Settings, Started
 from runtime.state import RunState
 from runtime.stats import Stats, count
 from runtime.turns import LEAST_TURN_TOKENS, Taken, Turns
-from workspace import FileTree, RunLayout, Sandbox
+from workspace import BranchFailed, FileTree, RunLayout, Sandbox
 
 __all__ = ["Swarm"]
 
@@ -86,15 +87,14 @@ class Swarm:
         self._stack = AsyncExitStack()
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._idle: dict[str, anyio.Event] = {}  # set when an agent's task is over
-        self._deadlines: dict[str, float] = {}
+        self._settled: dict[str, anyio.Event] = {}  # set when an agent has a place to work in
         self._group: TaskGroup
         self._recorder: Recorder
         self._capacity: Capacity
         self._chat: Chat
         self._turns: Turns
         self._family: Family
-        self._run_files: FileTree
-        self._run_sandbox: Sandbox
+        self._places: Places
 
     # -- life of the swarm ----------------------------------------------------------------------------------
 
@@ -118,8 +118,7 @@ class Swarm:
                     raise EngineRefused(
                         f"{layout.root}: the run was made with model {self._settings.model}, the engine serves {model}"
                     )
-            self._run_files = FileTree.of_run(layout)
-            self._run_sandbox = Sandbox.of_run(layout, unsandboxed=self._settings.unsandboxed)
+            self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
             self._family = Family(self._recorder, chat, self._status)
             self._turns = Turns(
                 self._engine, self._capacity, self._recorder, self._settings, chat.stop_token_ids, self._tag()
@@ -140,6 +139,7 @@ class Swarm:
             handled = await self._stack.__aexit__(kind, error, traceback)
             if error is None:
                 self._close()
+                await self._places.clear()
             return handled
         finally:
             self._recorder.close()
@@ -192,13 +192,20 @@ class Swarm:
         return Result(ended.outcome, ended.result)
 
     async def branch(
-        self, name: str, tasks: Sequence[str], *, at: str | None = None, budget: Budget | None = None
+        self,
+        name: str,
+        tasks: Sequence[str],
+        *,
+        at: str | None = None,
+        isolated: bool = False,
+        budget: Budget | None = None,
     ) -> list[AgentHandle]:
         """Copy an agent from outside, whatever it is doing; it goes on. See `AgentHandle.fork`."""
         agent = self.state.agents[name]
         if at is None:
             await self._turns.interrupt(agent)
-        copies = self._family.copy(agent, self._family.cut(agent, at), tasks, called_by=None, budget=budget)
+        cut = self._family.cut(agent, at)
+        copies = self._family.copy(agent, cut, tasks, called_by=None, budget=budget, isolated=isolated)
         return [AgentHandle(self, self._watch_over(copy).id) for copy in copies]
 
     async def move_back(self, name: str, to: str, report: str) -> None:
@@ -231,11 +238,11 @@ class Swarm:
 
     def files(self, agent: Agent) -> FileTree:
         """See Host."""
-        return self._run_files
+        return self._places.files(agent)
 
     def sandbox(self, agent: Agent) -> Sandbox:
         """See Host."""
-        return self._run_sandbox
+        return self._places.sandbox(agent)
 
     def output_path(self, agent: Agent) -> Path:
         """See Host."""
@@ -289,9 +296,12 @@ class Swarm:
         if not copies:
             cut = self._family.cut(agent, at)
             budget = None if tokens is None else Budget(sampled_tokens=tokens, turns=None)
-            copies = self._family.copy(agent, cut, tasks, called_by=agent.head.id, budget=budget)
+            copies = self._family.copy(agent, cut, tasks, called_by=agent.head.id, budget=budget, isolated=isolated)
             for copy in copies:
                 self._watch_over(copy)
+        if isolated:  # before the agent can go on and change the files that its copies begin with
+            for copy in copies:
+                await self._settled[copy.id].wait()
         return await self._results(agent, copies, "all", None) if wait else self._family.started(copies)
 
     async def rewind(self, agent: Agent, to: str, report: str) -> None:
@@ -310,18 +320,18 @@ class Swarm:
 
     async def merge(self, agent: Agent, name: str) -> Reply:
         """See Host."""
-        raise ToolRefused(f"merge: {name} has no files of its own")
+        return await self._places.merge(self._family.child(agent, name), agent)
 
     async def finish(self, agent: Agent, result: str) -> None:
         """See Host."""
-        self._end(agent, Outcome.FINISHED, result)
+        self._end(agent, Outcome.FINISHED, result, await self._places.changes(agent))
 
     # -- the rest -------------------------------------------------------------------------------------------
 
     def _watch_over(self, agent: Agent) -> Agent:
         self._family.watch(agent)
         if agent.outcome is None:
-            self._idle[agent.id] = anyio.Event()
+            self._idle[agent.id], self._settled[agent.id] = anyio.Event(), anyio.Event()
             self._group.start_soon(partial(self._live, agent), name=f"agent {agent.id}")
         return agent
 
@@ -331,15 +341,27 @@ class Swarm:
             anyio.CancelScope() as self._scopes[agent.id],
         ):
             try:
-                await live(agent, self)
+                if await self._settle(agent):
+                    await live(agent, self)
             finally:
+                self._settled[agent.id].set()
                 self._turns.park(agent)
                 with anyio.move_on_after(RELEASE_SECONDS, shield=True):
                     await self._engine.release(self._turns.session(agent))
                 self._idle[agent.id].set()
 
-    def _end(self, agent: Agent, outcome: Outcome, result: str) -> None:
-        self._stopped(self._family.end(agent, outcome, result)[1:])
+    async def _settle(self, agent: Agent) -> bool:
+        parent = self.state.agents[agent.parent] if agent.parent else None
+        try:
+            await self._places.settle(agent, parent)
+        except BranchFailed as error:
+            self._end(agent, Outcome.FAILED, str(error))
+            return False
+        self._settled[agent.id].set()
+        return True
+
+    def _end(self, agent: Agent, outcome: Outcome, result: str, changes: str = "") -> None:
+        self._stopped(self._family.end(agent, outcome, result, changes)[1:])
 
     def _stopped(self, agents: Sequence[Agent]) -> None:
         for agent in agents:

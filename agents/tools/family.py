@@ -42,6 +42,7 @@ class Merge(Tool, frozen=True, kw_only=True):
     overwritten."""
 
     name: ClassVar[str] = "merge"
+    repeatable: ClassVar[bool] = True  # a second time there is nothing left to apply
     agent: str
 
     async def run(self, agent: Agent, host: Host) -> Reply:

@@ -98,6 +98,7 @@ async def test_a_rewind_survives_a_crash_at_any_record(tmp_path: Path, where: in
 
 async def test_children_live_through_a_rewind(tmp_path: Path) -> None:
     """Rewinding past the moment children were created leaves them at work; their results reach the new head."""
+
     def decide(text: str) -> str:
         if "You are copy" in text:
             if (
@@ -207,7 +208,7 @@ async def test_waiting_for_any_and_with_a_timeout(tmp_path: Path) -> None:
     text = tiny_chat().text(lead.state.head.ids())
     assert "a2: fast\nstill at work: a3" in text
     assert "<tool_response>\nstill at work: a3" in text
-    assert "error: wait: a9: no agent that you started" in text
+    assert "error: a9: no agent that you started" in text
     assert "cancelled: a3" in text
     assert "error: cancel: 'a1' is no agent that you started" in text
     assert swarm.state.agents["a3"].outcome is Outcome.CANCELLED
@@ -244,8 +245,10 @@ async def test_forking_an_agent_that_is_generating(tmp_path: Path) -> None:
     with the rest of its turn as if nothing had been."""
     release = anyio.Event()
     held = [True]
+    generating = anyio.Event()
 
     async def pace(computed: int, sampled: int) -> None:
+        generating.set()
         if held[0]:
             await release.wait()
 
@@ -256,8 +259,7 @@ async def test_forking_an_agent_that_is_generating(tmp_path: Path) -> None:
     engine = scripted(decide, pace=pace)
     async with Swarm(engine, tmp_path) as swarm:
         lead = await swarm.start("t")
-        while not engine.running:
-            await checkpoint()
+        await generating.wait()
         held[0] = False
         copies = await lead.fork(["north", "south"])
         assert [(await copy.result()).text for copy in copies] == ["north", "south"]
@@ -397,3 +399,41 @@ async def test_a_resumed_fork_waits_for_the_same_copies(tmp_path: Path) -> None:
     async with Swarm(scripted(survey), tmp_path, resume=RunLayout.open(swarm.layout.root)) as resumed:
         assert (await resumed.handles()[0].result()).text == "6"
     assert len(resumed.state.agents) == 4
+
+
+@pytest.mark.parametrize("repository", [False, True])
+async def test_isolated_copies_merge(tmp_path: Path, repository: bool) -> None:
+    """Isolated copies change the same file without seeing each other; what they did is merged, and a conflict leaves
+    the parent's file as it is."""
+    (tmp_path / "story.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
+    if repository:
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "start"]):
+            await anyio.run_process([*git, *arguments])
+
+    def decide(text: str) -> str:
+        if "You are copy" in text:
+            own = text.rpartition("Your task: ")[2]
+            if "replaced story.txt" in own:
+                return call("finish", result="done")
+            new = {"top": "ONE\ntwo\nthree\nfour\nfive\n", "end": "one\ntwo\nthree\nfour\nFIVE\n"}
+            content = new.get(own[:3], "uno\ntwo\nthree\nfour\nfive\n")
+            return call("write_file", path="story.txt", text=content)
+        return [
+            call("fork", tasks=["top", "end", "clash"], isolated=True),
+            call("merge", agent="a2"),
+            call("merge", agent="a3"),
+            call("merge", agent="a4"),
+            call("finish", result="merged"),
+        ][turns(text)]
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        lead = await swarm.start("t")
+        assert (await lead.result()).text == "merged"
+    assert (tmp_path / "story.txt").read_text() == "ONE\ntwo\nthree\nfour\nFIVE\n"
+    text = tiny_chat().text(lead.state.head.ids())
+    assert "a2: done\n[1 file changed: modified story.txt; merge(a2) takes that over]" in text
+    assert "story.txt:" in text
+    assert "uno" in text
+    assert "uno" in swarm.layout.patch("a4").read_text()
+    assert not swarm.layout.work("a2").exists()
