@@ -38,6 +38,15 @@ def text_policy(chat: Chat, decide: Callable[[str], str]) -> Policy:
     return policy
 
 
+class _Request:
+    """One that runs or waits. Cancelling `scope`, of what it is doing now, interrupts it."""
+
+    __slots__ = ("scope",)
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+
+
 class ScriptedEngine:
     """`policy(prompt ids) -> sampled ids`, stop token included, behind a KV pool of `pool_tokens`.
 
@@ -69,7 +78,7 @@ class ScriptedEngine:
         self.tree = RadixTree(pool_tokens, page_tokens)
         self._room = anyio.Condition()
         self._slots = anyio.Semaphore(running_requests)
-        self._scopes: dict[str, set[anyio.CancelScope]] = {}  # of the requests that take time, by session
+        self._requests: dict[str, set[_Request]] = {}  # those that can be interrupted, by session
         self.running = 0
 
     async def generate(self, context: Segment, sampling: Sampling, *, session: str) -> Generation:
@@ -77,37 +86,47 @@ class ScriptedEngine:
         ids = context.ids()
         if len(ids) >= self._capacity.context_tokens:
             raise EngineRefused(f"the prompt has {len(ids)} tokens, the context {self._capacity.context_tokens}", 400)
-        async with self._slots:
-            self.running += 1
-            try:
-                return await self._run(ids, sampling, session)
-            finally:
-                self.running -= 1
+        request = _Request()
+        if sampling.max_new_tokens:  # warming is not interrupted
+            self._requests.setdefault(session, set()).add(request)
+        try:
+            with request.scope:
+                async with self._slots:
+                    self.running += 1
+                    try:
+                        return await self._run(ids, sampling, session, request)
+                    finally:
+                        self.running -= 1
+        finally:
+            if sampling.max_new_tokens:
+                self._requests[session].remove(request)
+                if not self._requests[session]:
+                    del self._requests[session]
+        return Generation(tokens=(), logprobs=(), finish=FinishReason.ABORT, prompt_tokens=0, cached_tokens=0)
 
-    async def _run(self, ids: list[int], sampling: Sampling, session: str) -> Generation:
+    async def _run(self, ids: list[int], sampling: Sampling, session: str, request: _Request) -> Generation:
         sampled = list(self._policy(ids))[: sampling.max_new_tokens] if sampling.max_new_tokens else []
+        stop = next((n for n, token in enumerate(sampled, 1) if token in sampling.stop_token_ids), None)
+        sampled = sampled[:stop]
         lease = await self._admit(ids, len(sampled))
         done = aborted = False
         try:
             await anyio.lowlevel.checkpoint()
             if self._pace is not None:
-                with anyio.CancelScope() as scope:
-                    self._scopes.setdefault(session, set()).add(scope)
+                with anyio.CancelScope() as request.scope:
                     await self._pace(len(ids) - lease.cached, len(sampled))
-                aborted = scope.cancelled_caught
+                aborted = request.scope.cancelled_caught
             if aborted:
                 sampled = sampled[: len(sampled) // 2]
             done = True
         finally:
             # What an aborted request had prefilled stays cached; only a finished one is referenced by its session.
-            self._scopes.pop(session, None)
             self.tree.unlock(lease)
             self.tree.insert([*ids, *sampled][:-1] if sampled else ids, session if done and not aborted else None)
             with anyio.CancelScope(shield=True):
                 async with self._room:
                     self._room.notify_all()
-        stopped = bool(sampled) and sampled[-1] in sampling.stop_token_ids
-        finish = FinishReason.ABORT if aborted else FinishReason.STOP if stopped else FinishReason.LENGTH
+        finish = FinishReason.ABORT if aborted else FinishReason.LENGTH if stop is None else FinishReason.STOP
         return Generation(
             tokens=tuple(sampled),
             logprobs=(0.0,) * len(sampled),
@@ -132,9 +151,9 @@ class ScriptedEngine:
         return (await self.generate(context, Sampling(max_new_tokens=0), session=session)).cached_tokens
 
     async def interrupt(self, session: str) -> None:
-        """See Engine.interrupt. Half of what the policy said has then been sampled."""
-        for scope in self._scopes.get(session, ()):
-            scope.cancel()
+        """See Engine.interrupt. Half of what the policy said has then been sampled, or nothing if it waited."""
+        for request in self._requests.get(session, ()):
+            request.scope.cancel()
 
     def worker(self, context: Segment) -> int:
         """The only one."""

@@ -7,6 +7,7 @@ Invariants:
 - a context's tokens are sent as the bytes the context already has, never encoded again;
 - request ids are 32 hexadecimal digits and never used twice: SGLang aborts by prefix, so no id may begin another;
 - a request that we stop waiting for is aborted at the server, whatever the reason;
+- an interrupted generation always returns: the tokens it has, or none where it had not begun;
 - prompt log-probabilities are never asked for: they would disable the reuse of a cached prefix.
 
 Written against SGLang 0.5.21. Knows nothing of agents or budgets.
@@ -15,8 +16,8 @@ Written against SGLang 0.5.21. Knows nothing of agents or budgets.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -39,6 +40,8 @@ from runtime.engine.server import ServerOptions, managed_server
 __all__ = ["SGLang"]
 
 ATTEMPTS = 4  # with the pauses between them: about 1.5 s, a worker's hiccup but not its restart
+# An abort that overtakes its request finds nobody, so it is repeated; first pause, doubled each time.
+INTERRUPT_S = 0.05
 ABORT_S = 2.0  # an abort that takes longer finds nobody; SGLang then notices the closed connection within 4 s
 # The longest a request may stay unanswered. Waiting in the server's queue counts, so it is generous.
 REPLY_S = 1800.0
@@ -51,7 +54,7 @@ class _Finish(msgspec.Struct):
 
 class _Meta(msgspec.Struct):
     finish_reason: _Finish
-    prompt_tokens: int
+    prompt_tokens: int = 0  # not said of a request that was aborted before it ran
     cached_tokens: int = 0
     weight_version: str = ""
     e2e_latency: float = 0.0
@@ -78,6 +81,19 @@ class _State(msgspec.Struct):
     effective_max_running_requests_per_dp: int = 64
 
 
+class _Flight:
+    """A generation between its call and its return: what it takes to interrupt it."""
+
+    __slots__ = ("ended", "interrupted", "queueing", "rid")
+
+    def __init__(self) -> None:
+        self.rid = ""  # while the server has it
+        self.queueing = anyio.CancelScope()  # around its wait for a connection
+        self.interrupted = anyio.Event()
+        self.ended = anyio.Event()
+
+
+_NOTHING = _Reply(meta_info=_Meta(finish_reason=_Finish(type="abort")))
 _reply = msgspec.json.Decoder(_Reply)
 _server_info = msgspec.json.Decoder(_ServerInfo)
 _encode = msgspec.json.Encoder().encode
@@ -94,6 +110,7 @@ class SGLang:
         self._reply_s = reply_s
         self._attempts = attempts
         self._capacity: Capacity | None = None
+        self._flights: dict[str, set[_Flight]] = {}  # by session
         self.url = http.url
 
     @classmethod
@@ -142,13 +159,24 @@ class SGLang:
         """
         head, tail = b'{"input_ids":' + context.json() + b',"rid":"', _request(sampling, session)
         started = anyio.current_time()
-        reply = await repeating(lambda: self._generate(head, tail), EngineUnavailable, self._attempts)
+        with self._flying(session, sampling) as flight:
+            reply = await repeating(lambda: self._generate(head, tail, flight), EngineUnavailable, self._attempts)
         return _generation(reply, anyio.current_time() - started)
 
     async def warm(self, context: Segment, *, session: str) -> int:
         """Prefill `context`; see `Engine.warm`."""
         generation = await self.generate(context, Sampling(max_new_tokens=0), session=session)
         return generation.cached_tokens
+
+    async def interrupt(self, session: str) -> None:
+        """End the session's generations; see `Engine.interrupt`. Returns when they have ended, or failed."""
+        async with anyio.create_task_group() as group:
+            for flight in self._flights.get(session, ()):
+                group.start_soon(self._interrupt, flight)
+
+    def worker(self, context: Segment) -> int:
+        """The only one."""
+        return 0
 
     async def release(self, session: str) -> None:
         """Let the session's KV go; see `Engine.release`. A server that is gone has let it go."""
@@ -175,22 +203,65 @@ class SGLang:
             return False
         return True
 
-    async def _generate(self, head: bytes, tail: bytes) -> _Reply:
-        async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
-            rid = uuid.uuid4().hex
-            body = head + rid.encode() + tail
-            try:
-                raw = await self._http.send("POST", "/generate", body, timeout_s=self._reply_s)
-            except (NeverSent, EngineRefused):
-                raise
-            except (EngineUnavailable, anyio.get_cancelled_exc_class()):
-                with anyio.move_on_after(ABORT_S, shield=True):
-                    await self._abort(rid)
-                raise
+    @contextmanager
+    def _flying(self, session: str, sampling: Sampling) -> Iterator[_Flight]:
+        """The flight of one call. Warming has none that can be found: it is not interrupted."""
+        flight = _Flight()
+        if not sampling.max_new_tokens:
+            yield flight
+            return
+        flights = self._flights.setdefault(session, set())
+        flights.add(flight)
+        try:
+            yield flight
+        finally:
+            flight.ended.set()
+            flights.remove(flight)
+            if not flights:
+                del self._flights[session]
+
+    async def _generate(self, head: bytes, tail: bytes, flight: _Flight) -> _Reply:
+        if flight.interrupted.is_set():
+            return _NOTHING
+        with anyio.CancelScope() as flight.queueing:
+            async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
+                flight.rid = uuid.uuid4().hex
+                try:
+                    return await self._send(head, tail, flight.rid)
+                except EngineRefused:
+                    # SGLang refuses what was aborted before it began: its own queues answer 400.
+                    if flight.interrupted.is_set():
+                        return _NOTHING
+                    raise
+                finally:
+                    flight.rid = ""
+        return _NOTHING
+
+    async def _send(self, head: bytes, tail: bytes, rid: str) -> _Reply:
+        try:
+            raw = await self._http.send("POST", "/generate", head + rid.encode() + tail, timeout_s=self._reply_s)
+        except (NeverSent, EngineRefused):
+            raise
+        except (EngineUnavailable, anyio.get_cancelled_exc_class()):
+            with anyio.move_on_after(ABORT_S, shield=True):
+                await self._abort(rid)
+            raise
         try:
             return _reply.decode(raw)
         except msgspec.DecodeError as error:
             raise EngineError(f"{self.url}/generate: not a reply we understand: {error}") from error
+
+    async def _interrupt(self, flight: _Flight) -> None:
+        flight.interrupted.set()
+        pause_s = INTERRUPT_S
+        while not flight.ended.is_set():
+            if flight.rid:
+                await self._abort(flight.rid)
+            else:
+                flight.queueing.cancel("interrupted")
+            with anyio.move_on_after(pause_s):
+                await flight.ended.wait()
+            pause_s *= 2
 
     async def _abort(self, rid: str) -> None:
         """Tell the server to drop a request; if it cannot be told, its own look at the connection has to do."""

@@ -13,7 +13,7 @@ import pytest
 
 from agents.context import Origin, Segment
 from runtime.engine._http import Http
-from runtime.engine.base import Engine, EngineRefused, FinishReason, Sampling
+from runtime.engine.base import Engine, EngineRefused, FinishReason, Generation, Sampling
 from runtime.engine.scripted import ScriptedEngine
 from runtime.engine.server import Server
 from runtime.engine.sglang import SGLang
@@ -145,8 +145,6 @@ async def test_greedy_is_deterministic(subject: Subject) -> None:
 
 async def test_a_stop_token_ends_the_turn_and_is_part_of_it(subject: Subject) -> None:
     """Sampling ends with the first stop token, which is returned; ids nobody ever samples change nothing."""
-    if isinstance(subject.engine, ScriptedEngine):
-        pytest.skip("a policy decides itself where it stops")
     context = _given(50)
     whole = await subject.engine.generate(context, Sampling(max_new_tokens=12), session="s")
     stop = whole.tokens[-1]
@@ -176,6 +174,75 @@ async def test_a_cancelled_request_stops_running(subject: Subject) -> None:
         group.cancel_scope.cancel()
     assert other
     await _until(subject, working=False)
+
+
+async def test_an_interrupted_generation_keeps_its_tokens(subject: Subject) -> None:
+    """It returns what it had sampled, as it would have sampled it alone; going on from there computes one token.
+
+    The generations of others and later ones of the same session go on.
+    """
+    context, other = _given(100), _given(100)
+    endless = Sampling(max_new_tokens=4000, structural_tag=ENDLESS)
+    partial, bystander = [await _interrupted(subject, context, endless, at_s=0.0)], []
+    for at_s in (0.2, 0.5, 2.0, 8.0):
+        if partial[-1].tokens:
+            break
+        partial.append(await _interrupted(subject, context, endless, at_s=at_s))
+
+    async def stay() -> None:
+        bystander.append(await subject.engine.generate(other, Sampling(max_new_tokens=40), session="other"))
+
+    cut = partial[-1]
+    assert 0 < len(cut.tokens) < 4000
+    assert len(cut.logprobs) == len(cut.tokens)
+    assert (cut.finish, cut.prompt_tokens) == (FinishReason.ABORT, context.length)
+    async with anyio.create_task_group() as group:
+        group.start_soon(stay)
+        again = await _interrupted(subject, context, endless, at_s=0.2)
+    assert [reply.finish for reply in bystander] == [FinishReason.LENGTH]
+    assert again.finish is FinishReason.ABORT
+    shared = min(len(cut.tokens), len(again.tokens))
+    assert cut.tokens[:shared] == again.tokens[:shared]
+    head = Segment(next(_numbers), context, Origin.SAMPLED, cut.tokens, cut.logprobs)
+    more = await subject.engine.generate(head, Sampling(max_new_tokens=4), session="i")
+    assert more.cached_tokens >= head.length - 1
+    assert more.finish is FinishReason.LENGTH
+
+
+async def _interrupted(subject: Subject, context: Segment, sampling: Sampling, *, at_s: float) -> Generation:
+    """A generation that was interrupted so long after the engine took it up."""
+    replies: list[Generation] = []
+
+    async def run() -> None:
+        replies.append(await subject.engine.generate(context, sampling, session="i"))
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await _until(subject, working=True)
+            await anyio.sleep(at_s)  # a server tells nobody how far a generation is
+            await subject.engine.interrupt("i")
+    return replies[0]
+
+
+async def test_what_does_not_generate_is_not_interrupted(subject: Subject) -> None:
+    """Warming goes on to its end; for a session that is done, or was never seen, there is nothing to do."""
+    trunk = _given(1000)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: subject.engine.warm(trunk, session="warming"))
+        await anyio.wait_all_tasks_blocked()
+        await subject.engine.interrupt("warming")
+    assert await subject.engine.warm(trunk, session="warming") == trunk.length - 1
+    await subject.engine.interrupt("warming")
+    await subject.engine.interrupt("nobody")
+
+
+async def test_every_context_has_a_worker(subject: Subject) -> None:
+    """A number below `Capacity.workers`, the same for a whole family."""
+    head = _given(10)
+    worker = subject.engine.worker(head)
+    assert worker in range((await subject.engine.capacity()).workers)
+    assert subject.engine.worker(_given(1, head)) == worker
 
 
 async def test_a_session_keeps_its_kv_until_it_is_released(subject: Subject) -> None:

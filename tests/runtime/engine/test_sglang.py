@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from agents.context import Origin, Segment
-from runtime.engine.base import EngineError, EngineRefused, EngineUnavailable, FinishReason, Sampling
+from runtime.engine.base import EngineError, EngineRefused, EngineUnavailable, FinishReason, Generation, Sampling
 from runtime.engine.sglang import ATTEMPTS, SGLang
-from tests.runtime.engine.stub import OK, Asked, Broken, serve
+from tests.runtime.engine.stub import OK, Asked, Broken, Stub, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -156,6 +156,76 @@ async def test_a_cancelled_request_is_aborted(abort_hangs: bool) -> None:
                 await arrived.wait()
                 group.cancel_scope.cancel()
     assert _rids(stub.on("/abort_request")) == _rids(stub.on("/generate"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reply"),
+    [
+        (200, {"output_ids": [], "meta_info": {"finish_reason": {"type": "abort", "message": "in the queue"}}}),
+        (400, {"error": {"message": "Aborted"}}),
+        (500, {"error": "gone"}),
+    ],
+)
+async def test_an_interrupted_request_that_had_not_begun(status: int, reply: object) -> None:
+    """However the server says so, nothing was sampled; and an abort that overtook its request is repeated."""
+    ended = anyio.Event()
+
+    async def answer(request: Asked) -> tuple[int, object]:
+        if request.path == "/generate":
+            await ended.wait()
+            return status, reply
+        if len(stub.on("/abort_request")) == 3:
+            ended.set()
+        return 200, None
+
+    async with serve(answer) as stub, SGLang.connect(stub.url) as engine:
+        replies = await _interrupted(engine, stub)
+    assert (replies.tokens, replies.finish, replies.prompt_tokens) == ((), FinishReason.ABORT, 0)
+    assert len(stub.on("/generate")) == 1
+    assert set(_rids(stub.on("/abort_request"))) == set(_rids(stub.on("/generate")))
+
+
+async def _interrupted(engine: SGLang, stub: Stub) -> Generation:
+    replies: list[Generation] = []
+
+    async def run() -> None:
+        replies.append(await engine.generate(CONTEXT, SAMPLING, session="s"))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await stub.wait_busy(1)
+            await engine.interrupt("s")
+    return replies[0]
+
+
+async def test_an_interrupted_request_that_was_not_sent() -> None:
+    """One that waits for a connection returns at once, and the server never hears of it."""
+    arrived, release = anyio.Event(), anyio.Event()
+
+    async def answer(request: Asked) -> tuple[int, object]:
+        if request.path == "/generate":
+            arrived.set()
+            await release.wait()
+        return 200, OK
+
+    async with serve(answer) as stub, SGLang.connect(stub.url, connections=1) as engine:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: engine.generate(CONTEXT, SAMPLING, session="other"))
+            await arrived.wait()
+            replies: list[Generation] = []
+
+            async def run() -> None:
+                replies.append(await engine.generate(CONTEXT, SAMPLING, session="s"))
+
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(run)
+                await anyio.wait_all_tasks_blocked()
+                await engine.interrupt("s")
+            release.set()
+        assert engine._http.requests.statistics().borrowed_tokens == 0
+    assert (replies[0].tokens, replies[0].finish) == ((), FinishReason.ABORT)
+    assert [request.path for request in stub.asked] == ["/generate"]
 
 
 async def test_requests_queue_in_front_of_the_pool() -> None:
