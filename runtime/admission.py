@@ -25,6 +25,8 @@ __all__ = ["Admission", "Ticket"]
 WINDOW = 32
 # Grants that may go past the first newcomer before it goes before all others.
 PATIENCE = 64
+# Turns that the first holders are expected to take, before any has ended: a short life of an agent.
+FIRST_TURNS = 4
 # How fast the expected growth of a holder follows what holders really grew by: a tenth of each that ends.
 LEARNING = 0.1
 
@@ -135,6 +137,7 @@ class Admission:
                 ticket.refused = len(self._holders) == 1
                 return ticket.refused
             self._preempt(junior)
+            self._learn_at_least(hold)
         self._start(hold, ticket)
         return True
 
@@ -161,7 +164,9 @@ class Admission:
         hold.running = ticket.grows
         self.running += ticket.grows
         if self._growth is None:
-            self._growth = 2.0 * ticket.grows  # until holders have ended and shown better: this turn and one more
+            # Until holders have ended and shown better. Too low a guess lets in agents that are preempted, and computed
+            # again; too high a one only makes the first of them wait for one another.
+            self._growth = float(FIRST_TURNS * ticket.grows)
 
     def _free(self) -> int:
         return self.pool_tokens - self.held - self.running - self._slack * len(self._holders)
@@ -174,6 +179,11 @@ class Admission:
             for hold in self._holders.values()
             if hold.head is not None
         )
+
+    def _learn_at_least(self, hold: _Hold) -> None:
+        """A holder that had to take a junior's room shows that holders grow by more than was expected."""
+        if hold.head is not None and self._growth is not None:
+            self._growth = max(self._growth, float(hold.head.length - hold.began))
 
     def _idle_junior(self, senior: str) -> str | None:
         for name in reversed(self._holders):

@@ -54,6 +54,7 @@ def test_a_family_counts_its_trunk_once() -> None:
     copies = [tree.grow(trunk, 10) for _ in range(3)]
     admission.ask("a", copies[0], 10)
     assert names(admission) == ["a"]
+    admission._growth = 0.0  # nobody is expected to grow
     admission.ask("stranger", tree.grow(None, 200), 10)
     for name, copy in zip("bc", copies[1:], strict=True):
         admission.ask(name, copy, 10)
