@@ -1,4 +1,4 @@
-"""What every engine promises, asked of the scripted one and of a real SGLang server alike."""
+"""What every engine promises, asked of the scripted one, a fleet of them, and a real SGLang server alike."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from agents.context import Origin, Segment
 from runtime.engine._http import Http
 from runtime.engine.base import Engine, EngineRefused, FinishReason, Generation, Sampling
+from runtime.engine.fleet import Fleet
 from runtime.engine.scripted import ScriptedEngine
 from runtime.engine.server import Server
 from runtime.engine.sglang import SGLang
@@ -41,16 +42,23 @@ class Subject:
     running: Callable[[], Awaitable[int]]
 
 
-@pytest.fixture(params=["scripted", pytest.param("sglang", marks=pytest.mark.engine)])
+@pytest.fixture(params=["scripted", "fleet", pytest.param("sglang", marks=pytest.mark.engine)])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """Each engine in turn."""
-    if request.param == "scripted":
-        scripted = ScriptedEngine(_policy, pool_tokens=16_384, pace=lambda _computed, n: anyio.sleep(n / 1000))
+    if request.param != "sglang":
+        workers = [
+            ScriptedEngine(_policy, pool_tokens=16_384, pace=lambda _computed, n: anyio.sleep(n / 1000))
+            for _ in range(1 if request.param == "scripted" else 2)
+        ]
 
         async def counted() -> int:
-            return scripted.running
+            return sum(worker.running for worker in workers)
 
-        yield Subject(scripted, counted)
+        if request.param == "scripted":
+            yield Subject(workers[0], counted)
+        else:
+            async with Fleet(workers) as fleet:
+                yield Subject(fleet, counted)
         return
     server: Server = request.getfixturevalue("sglang_server")
     async with (
