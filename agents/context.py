@@ -34,7 +34,19 @@ class Segment:
     segment that follows turn number `turn`. A turn is a run of sampled segments: one, unless it was interrupted.
     """
 
-    __slots__ = ("_json", "depth", "id", "length", "logprobs", "origin", "parent", "tokens", "turn", "version")
+    __slots__ = (
+        "__weakref__",  # engines remember families by their root, for as long as there is one
+        "_json",
+        "depth",
+        "id",
+        "length",
+        "logprobs",
+        "origin",
+        "parent",
+        "tokens",
+        "turn",
+        "version",
+    )
 
     def __init__(
         self,

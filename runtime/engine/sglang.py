@@ -16,9 +16,11 @@ Written against SGLang 0.5.21. Knows nothing of agents or budgets.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import overload
 
 import anyio
 import msgspec
@@ -35,6 +37,7 @@ from runtime.engine.base import (
     Sampling,
 )
 from runtime.engine.environment import Environment, Progress
+from runtime.engine.fleet import Fleet
 from runtime.engine.server import ServerOptions, managed_server
 
 __all__ = ["SGLang"]
@@ -113,9 +116,9 @@ class SGLang:
         self._flights: dict[str, set[_Flight]] = {}  # by session
         self.url = http.url
 
+    @overload
     @classmethod
-    @asynccontextmanager
-    async def connect(
+    def connect(
         cls,
         url: str,
         *,
@@ -123,13 +126,61 @@ class SGLang:
         connections: int = 256,
         reply_s: float = REPLY_S,
         attempts: int = ATTEMPTS,
-    ) -> AsyncIterator[SGLang]:
-        """Use a running server, which should have been started with `--enable-session-radix-cache`.
+    ) -> AbstractAsyncContextManager[SGLang]: ...
 
-        Nothing is sent yet. Raises EngineRefused for what is not an address. Leaving closes the connections.
+    @overload
+    @classmethod
+    def connect(
+        cls,
+        url: list[str] | tuple[str, ...],
+        *,
+        api_key: str | Sequence[str | None] | None = None,
+        connections: int = 256,
+        reply_s: float = REPLY_S,
+        attempts: int = ATTEMPTS,
+    ) -> AbstractAsyncContextManager[Fleet]: ...
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | list[str] | tuple[str, ...],
+        *,
+        api_key: str | Sequence[str | None] | None = None,
+        connections: int = 256,
+        reply_s: float = REPLY_S,
+        attempts: int = ATTEMPTS,
+    ) -> AbstractAsyncContextManager[SGLang | Fleet]:
+        """Use running servers, which should have been started with `--enable-session-radix-cache`: one, or a fleet.
+
+        `api_key` is the same for all, or one for each; `connections` are to each. Nothing is sent yet. Raises
+        EngineRefused, on entering, for what is not an address. Leaving closes the connections.
         """
+        connect = partial(cls._connect, connections=connections, reply_s=reply_s, attempts=attempts)
+        if isinstance(url, str):
+            if api_key is not None and not isinstance(api_key, str):
+                raise EngineRefused("one server has one key")
+            return connect(url, api_key)
+        keys = [api_key] * len(url) if api_key is None or isinstance(api_key, str) else list(api_key)
+        if len(keys) != len(url):
+            raise EngineRefused(f"{len(url)} servers were given {len(keys)} keys")
+        return cls._fleet([connect(*each) for each in zip(url, keys, strict=True)], url)
+
+    @classmethod
+    @asynccontextmanager
+    async def _connect(
+        cls, url: str, api_key: str | None, *, connections: int, reply_s: float, attempts: int
+    ) -> AsyncIterator[SGLang]:
         async with Http(url, api_key=api_key, connections=connections) as http:
             yield cls(http, reply_s=reply_s, attempts=attempts)
+
+    @staticmethod
+    @asynccontextmanager
+    async def _fleet(
+        workers: Sequence[AbstractAsyncContextManager[SGLang]], names: Sequence[str]
+    ) -> AsyncIterator[Fleet]:
+        async with AsyncExitStack() as stack:
+            engines = [await stack.enter_async_context(worker) for worker in workers]
+            yield await stack.enter_async_context(Fleet(engines, names))
 
     @classmethod
     @asynccontextmanager

@@ -273,10 +273,11 @@ async def test_a_fleet_of_servers() -> None:
     async def answer(_request: Asked) -> tuple[int, object]:
         return 200, OK
 
+    contexts = [_given(), _given()]
     async with serve(answer) as one, serve(answer) as two:
         async with SGLang.connect([one.url, two.url], api_key=["k1", "k2"]) as fleet:
-            for _ in range(2):
-                await fleet.generate(_given(), SAMPLING, session="s")
+            for context in contexts:
+                await fleet.generate(context, SAMPLING, session="s")
         assert [stub.asked[0].headers["authorization"] for stub in (one, two)] == ["Bearer k1", "Bearer k2"]
     with pytest.raises(EngineRefused, match="2 servers were given 1 keys"):
         SGLang.connect([one.url, two.url], api_key=["k1"])
