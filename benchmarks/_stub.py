@@ -16,20 +16,13 @@ Connections = dict[socket.socket, bytearray]
 
 
 def reply(tokens: list[int]) -> bytes:
-    """One HTTP response."""
-    body = json.dumps(
-        {
-            "output_ids": tokens,
-            "meta_info": {
-                "finish_reason": {"type": "stop"},
-                "prompt_tokens": 100,
-                "cached_tokens": 99,
-                "weight_version": "stub",
-                "output_token_logprobs": [[-0.5, token, None] for token in tokens],
-            },
-        }
-    ).encode()
-    return response(body)
+    """The body of one reply, but for its closing braces: how long the prompt was, and what of it was cached, come last."""
+    meta = {
+        "finish_reason": {"type": "stop"},
+        "weight_version": "stub",
+        "output_token_logprobs": [[-0.5, token, None] for token in tokens],
+    }
+    return json.dumps({"output_ids": tokens, "meta_info": meta}).encode().removesuffix(b"}}")
 
 
 def response(body: bytes) -> bytes:
@@ -81,7 +74,9 @@ def main() -> None:
                 if b" /generate" in head[:40]:
                     session = body.partition(b'"session_id":"')[2].partition(b'"')[0]
                     number = seen[session] = seen.get(session, -1) + 1
-                    answer = turns[number % len(turns)]
+                    prompt = body.partition(b"]")[0].count(b",") + 1
+                    tail = b', "prompt_tokens": %d, "cached_tokens": %d}}' % (prompt, prompt - 1)
+                    answer = response(turns[number % len(turns)] + tail)
                 elif b" /server_info" in head[:40]:
                     answer = info
                 else:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-import structlog
 
 from agents.context import Segment
 from agents.host import Agent
@@ -30,8 +29,6 @@ __all__ = ["LEAST_TURN_TOKENS", "Taken", "Turns"]
 LEAST_TURN_TOKENS = 16
 # An engine that ends a request before its first token, again and again, is not going to get better by being asked.
 EMPTY_TURNS = 4
-
-_log = structlog.get_logger(__name__)
 
 
 class Taken(enum.Enum):
@@ -157,8 +154,6 @@ class Turns:
                 reply = await self._engine.generate(prompt, sampling, session=self.session(agent))
                 short = gate.residency.found(prompt, reply.cached_tokens)
                 gate.residency.computed(prompt)
-                if short > self._capacity.page_tokens:
-                    _log.info("the cache held less than expected", short_tokens=short, agent=agent.id)
                 if reply.finish is FinishReason.ABORT and not reply.tokens:
                     return False
                 self._record(agent, reply, short)
