@@ -16,7 +16,7 @@ Connections = dict[socket.socket, bytearray]
 
 
 def reply(tokens: list[int]) -> bytes:
-    """The body of one reply, but for its closing braces: how long the prompt was, and what of it was cached, come last."""
+    """The body of one reply, but for its closing braces: the length of the prompt, and what was cached, come last."""
     meta = {
         "finish_reason": {"type": "stop"},
         "weight_version": "stub",

@@ -4,8 +4,8 @@
 
 Agents of ten turns each (nine calculations and a finish), journal and history on, against a stub server in another
 process. Beside it, in the same run, a bare anyio + httpx loop that sends the same requests through a limiter of the
-same size and decodes the replies. Each case runs in a process of its own; prints one JSON object: milliseconds of processor
-time a turn, KiB of resident memory an agent, and the ratios.
+same size and decodes the replies. Each case runs in a process of its own; prints one JSON object: milliseconds of
+processor time a turn, KiB of resident memory an agent, and the ratios.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Written against SGLang 0.5.21. Knows nothing of agents or budgets.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -208,10 +208,13 @@ class SGLang:
         Token ids must be the model's: SGLang 0.5.21 does not check them, and one beyond the vocabulary ends the
         whole server.
         """
-        head, tail = b'{"input_ids":' + context.json() + b',"rid":"', _request(sampling, session)
+
+        def body(rid: str) -> bytes:  # made once its turn has come: ten thousand may be waiting
+            return b'{"input_ids":' + context.json() + b',"rid":"' + rid.encode() + _request(sampling, session)
+
         started = anyio.current_time()
         with self._flying(session, sampling) as flight:
-            reply = await repeating(lambda: self._generate(head, tail, flight), EngineUnavailable, self._attempts)
+            reply = await repeating(lambda: self._generate(body, flight), EngineUnavailable, self._attempts)
         return _generation(reply, anyio.current_time() - started)
 
     async def warm(self, context: Segment, *, session: str) -> int:
@@ -271,14 +274,14 @@ class SGLang:
             if not flights:
                 del self._flights[session]
 
-    async def _generate(self, head: bytes, tail: bytes, flight: _Flight) -> _Reply:
+    async def _generate(self, body: Callable[[str], bytes], flight: _Flight) -> _Reply:
         if flight.interrupted.is_set():
             return _NOTHING
         with anyio.CancelScope() as flight.queueing:
             async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
                 flight.rid = uuid.uuid4().hex
                 try:
-                    return await self._send(head, tail, flight.rid)
+                    return await self._send(body(flight.rid), flight.rid)
                 except EngineRefused:
                     # SGLang refuses what was aborted before it began: its own queues answer 400.
                     if flight.interrupted.is_set():
@@ -288,9 +291,9 @@ class SGLang:
                     flight.rid = ""
         return _NOTHING
 
-    async def _send(self, head: bytes, tail: bytes, rid: str) -> _Reply:
+    async def _send(self, body: bytes, rid: str) -> _Reply:
         try:
-            raw = await self._http.send("POST", "/generate", head + rid.encode() + tail, timeout_s=self._reply_s)
+            raw = await self._http.send("POST", "/generate", body, timeout_s=self._reply_s)
         except (NeverSent, EngineRefused):
             raise
         except (EngineUnavailable, anyio.get_cancelled_exc_class()):
