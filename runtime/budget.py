@@ -54,7 +54,7 @@ class Account:
         self.parent = parent
         self.budget = budget
         self.depth = depth  # of its agent: 0 for a root, and for the run's own account
-        self.began = began  # wall clock, recorded
+        self.began = began  # seconds of the run before it
         self.deadline: float | None = None  # on a clock that the swarm reads; this module never does
         self.alive = 0
         self.sampled_tokens = 0

@@ -54,6 +54,7 @@ class RunState:
         self.short_tokens = 0
         self.started_at = 0.0
         self.last_at = 0.0
+        self.active_s = 0.0  # wall time that the run was alive: the time between a crash and its resume not counted
 
     @classmethod
     def replay(cls, records: Iterable[Record]) -> RunState:
@@ -79,11 +80,13 @@ class RunState:
 
     def apply(self, record: Record) -> None:
         """Change the state by what a record says happened."""
+        if not isinstance(record, Opened | Resumed):
+            self.active_s += max(0.0, record.at - self.last_at)
         self.last_at = max(self.last_at, record.at)
         match record:
             case Opened():
                 self.run, self.settings, self.started_at = record.run, record.settings, record.at
-                self.account.budget, self.account.began = record.settings.budget, record.at
+                self.account.budget = record.settings.budget
             case Started():
                 base = self._segment(record.segment, None, record.tokens)
                 agent = Agent(id=record.agent, parent=None, task=record.task, depth=0, base=base, head=base)
@@ -145,7 +148,7 @@ class RunState:
         if agent.parent is not None:
             self.agents[agent.parent].children.append(agent.id)
             above = self.accounts[agent.parent]
-        self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.last_at)
+        self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.active_s)
         account.lived(1)
 
     def _forked(self, record: Forked) -> None:

@@ -16,7 +16,7 @@ __all__ = ["Stats", "count"]
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """The bill of a run. Tokens, except the first six; seconds of wall time from first to last record."""
+    """The bill of a run. Tokens, except the first six; `seconds` of wall time that the run was alive."""
 
     agents: int
     turns: int
@@ -67,6 +67,6 @@ def count(state: RunState) -> Stats:
         unique_prompt_tokens=least,
         recompute_ratio=round((prompt - cached) / least, 4) if least else 1.0,
         short_tokens=state.short_tokens,
-        seconds=round(state.last_at - state.started_at, 3),
+        seconds=round(state.active_s, 3),
         outcome=state.outcome,
     )

@@ -427,5 +427,5 @@ class Swarm:
         if limit is None:
             return float("inf")
         if account.deadline is None:
-            account.deadline = anyio.current_time() + limit - (self.state.last_at - account.began)
+            account.deadline = anyio.current_time() + limit - (self.state.active_s - account.began)
         return account.deadline

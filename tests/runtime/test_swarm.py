@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from msgspec import structs
 
 from agents.context import Origin
 from agents.host import Outcome
@@ -16,6 +17,7 @@ from runtime.budget import Budget
 from runtime.engine.base import EngineUnavailable
 from runtime.engine.scripted import ScriptedEngine
 from runtime.recorder import load, records
+from runtime.records import CallStarted, Resumed
 from runtime.state import RunState
 from runtime.swarm import Swarm
 from tests.support import call, ledgers, scripted, survey, tiny_chat
@@ -156,6 +158,20 @@ async def test_time_is_a_budget(tmp_path: Path) -> None:
         result = await (await swarm.start("t")).result()
     assert result.outcome is Outcome.OUT_OF_BUDGET
     assert engine.running == engine.tree.reserved == 0
+
+
+async def test_time_between_a_crash_and_its_resume_is_not_spent(tmp_path: Path) -> None:
+    """A budget of seconds counts the time that the run was alive, by its records, and nothing in between."""
+    async with Swarm(scripted(lambda _: call("finish", result="x")), tmp_path) as swarm:
+        await (await swarm.start("t")).result()
+    state = RunState()
+    for number, record in enumerate(records(swarm.layout)):
+        state.apply(structs.replace(record, at=1000.0 + number))
+    lived = state.active_s
+    state.apply(Resumed(at=90_000.0))
+    assert state.active_s == lived == number
+    state.apply(CallStarted(at=90_002.0, agent="a1", index=0, name="calc"))
+    assert state.active_s == lived + 2
 
 
 async def test_a_fork_past_a_limit_is_an_error_result(tmp_path: Path) -> None:
