@@ -113,6 +113,10 @@ class Host(Protocol):
         """A path as an agent may write it: relative to the working directory."""
         ...
 
+    def result_of(self, agent: Agent, name: str) -> str | None:
+        """The result of an agent that `agent` started and that has finished; None for any other name."""
+        ...
+
     async def sample(self, agent: Agent) -> None:
         """Extend the agent's head by one sampled turn, or end the agent: no budget, no room, no engine."""
         ...

@@ -252,6 +252,11 @@ class Swarm:
         """See Host."""
         return self.layout.relative(path)
 
+    def result_of(self, agent: Agent, name: str) -> str | None:
+        """See Host."""
+        child = next((child for child in self._family.children(agent) if child.id == name), None)
+        return child.result if child is not None and child.outcome is Outcome.FINISHED else None
+
     async def sample(self, agent: Agent) -> None:
         """See Host."""
         deadline = min(self._deadline(account) for account in self._account(agent).chain())

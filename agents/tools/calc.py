@@ -1,6 +1,7 @@
 """Exact arithmetic: integers and fractions of any size, never a rounded float.
 
-Owns the grammar of expressions. Invariant: the work is bounded before it is done (`MAX_CHARS`, `MAX_BITS`), so no
+Owns the grammar of expressions. The name of an agent that one started stands for the first number in its result, so
+figures need not pass through a model's hands to be added up. Invariant: the work is bounded before it is done (`MAX_CHARS`, `MAX_BITS`), so no
 expression, however hostile, takes noticeable time or memory.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -22,6 +24,8 @@ __all__ = ["Calc", "calculate"]
 
 MAX_CHARS = 20_000  # about 5,000 summands of three digits
 MAX_BITS = 10_000  # about 3,000 decimal digits: printed in well under a millisecond
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -50,29 +54,53 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Calc(Tool, frozen=True, kw_only=True):
-    """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round."""
+    """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round. The name of an agent you
+    started (a2) stands for the first number in its result."""
 
     name: ClassVar[str] = "calc"
     repeatable: ClassVar[bool] = True
     expression: Annotated[str, Meta(description="such as max(3, 4) + (7 > 5)")]
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=calculate(self.expression))
+        return Reply(text=calculate(self.expression, lambda name: host.result_of(agent, name)))
 
 
-def calculate(expression: str) -> str:
-    """The exact value: an integer, a finite decimal, or a fraction `p/q`. Raises ToolRefused."""
+def calculate(expression: str, result_of: Callable[[str], str | None] = lambda _: None) -> str:
+    """The exact value: an integer, a finite decimal, or a fraction `p/q`. Raises ToolRefused.
+
+    `result_of` gives the text that a name stands for: the first number in it counts.
+    """
     if len(expression) > MAX_CHARS:
         raise ToolRefused(f"calc: the expression has {len(expression)} characters, at most {MAX_CHARS} are allowed")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        return _written(_value(tree.body))
+        return _written(_value(_Numbered(result_of).visit(tree.body)))
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ToolRefused(f"calc: not an expression: {error.args[0] if error.args else error}") from error
     except ZeroDivisionError as error:
         raise ToolRefused("calc: division by zero") from error
     except TypeError as error:
         raise ToolRefused("calc: wrong number of arguments") from error
+
+
+class _Numbered(ast.NodeTransformer):
+    """Puts the numbers for the names, but for the functions that are called."""
+
+    def __init__(self, result_of: Callable[[str], str | None]) -> None:
+        self._result_of = result_of
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:  # noqa: N802 - the name that ast looks for
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+        text = self._result_of(node.id)
+        if text is None:
+            raise ToolRefused(f"calc: {node.id!r} is no agent that you started and that has finished")
+        found = _NUMBER.search(text)
+        if found is None:
+            raise ToolRefused(f"calc: there is no number in the result of {node.id}")
+        return ast.parse(found.group(), mode="eval").body
 
 
 def _value(node: ast.expr) -> Fraction:

@@ -75,3 +75,15 @@ def test_no_text_breaks_it(expression: str) -> None:
     """Any text is either calculated or refused."""
     with contextlib.suppress(ToolRefused):
         calculate(expression)
+
+
+def test_names_of_agents_are_the_first_number_of_their_results() -> None:
+    """`a2` stands for the first number in its result, at any place in an expression; anything else is refused."""
+    results = {"a2": "oats: 412 barn-9.txt", "a3": "-3.5", "a4": "none"}
+    assert calculate("a2+a3", results.get) == "408.5"
+    assert calculate("max(a2, a3)", results.get) == "412"
+    assert calculate("(a2>400)+(a3>400)", results.get) == "1"
+    assert calculate("-a3", results.get) == "3.5"
+    for expression in ("a9", "a4+1", "max", "a2(3)"):
+        with pytest.raises(ToolRefused, match=r"^calc: "):
+            calculate(expression, results.get)

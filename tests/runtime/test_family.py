@@ -437,3 +437,23 @@ async def test_isolated_copies_merge(tmp_path: Path, repository: bool) -> None:
     assert "uno" in text
     assert "uno" in swarm.layout.patch("a4").read_text()
     assert not swarm.layout.work("a2").exists()
+
+
+async def test_figures_of_children_need_not_be_copied(tmp_path: Path) -> None:
+    """`calc` takes the name of an agent that one started for the number it found; others' names are refused."""
+
+    def decide(text: str) -> str:
+        if "You are copy" in text:
+            return call("finish", result=f"found {len(re.findall(r'Your task: (.*)', text)[-1])} of them")
+        return [
+            call("fork", tasks=["one", "three"]),
+            call("calc", expression="a2 * a3"),
+            call("calc", expression="a1"),
+            call("finish", result=last_told(text).strip().split("\n")[0]),
+        ][turns(text)]
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        lead = await swarm.start("t")
+        result = await lead.result()
+    assert "\n15\n" in tiny_chat().text(lead.state.head.ids())
+    assert "'a1' is no agent that you started" in result.text
