@@ -139,9 +139,7 @@ class Family:
         children = {child.id: child for child in self.children(agent)}
         unknown = [name for name in names if name not in children]
         if unknown:
-            raise ToolRefused(
-                f"{', '.join(unknown)}: no agent that you started: {self._names(children.values())}"
-            )
+            raise ToolRefused(f"{', '.join(unknown)}: no agent that you started: {self._names(children.values())}")
         return [children[n] for n in names] or [c for c in children.values() if c.id not in agent.delivered]
 
     async def results(self, awaited: Sequence[Agent], until: str, timeout_s: float | None) -> Reply:

@@ -1,8 +1,10 @@
 """Exact arithmetic: integers and fractions of any size, never a rounded float.
 
 Owns the grammar of expressions. The name of an agent that one started stands for the first number in its result, so
-figures need not pass through a model's hands to be added up. Invariant: the work is bounded before it is done (`MAX_CHARS`, `MAX_BITS`), so no
-expression, however hostile, takes noticeable time or memory.
+figures need not pass through a model's hands to be added up (docs/adr/0009).
+
+Invariant: the work is bounded before it is done (`MAX_CHARS`, `MAX_BITS`), so no expression, however hostile, takes
+noticeable time or memory.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Calc(Tool, frozen=True, kw_only=True):
-    """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round. The name of an agent you
-    started (a2) stands for the first number in its result."""
+    """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round. The name of an agent
+    you started (a2) stands for the first number in its result."""
 
     name: ClassVar[str] = "calc"
     repeatable: ClassVar[bool] = True
@@ -89,11 +91,11 @@ class _Numbered(ast.NodeTransformer):
     def __init__(self, result_of: Callable[[str], str | None]) -> None:
         self._result_of = result_of
 
-    def visit_Call(self, node: ast.Call) -> ast.Call:  # noqa: N802 - the name that ast looks for
+    def visit_Call(self, node: ast.Call) -> ast.Call:
         node.args = [self.visit(argument) for argument in node.args]
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         text = self._result_of(node.id)
         if text is None:
             raise ToolRefused(f"calc: {node.id!r} is no agent that you started and that has finished")

@@ -15,13 +15,14 @@ from random import Random
 from tokenizers import Tokenizer
 
 from agents.prompts import prompt
-from examples.train_seedling.drills import make_drill
+from examples.train_seedling.drills import make_drill, make_step
 from examples.train_seedling.rows import Row, rows_of, save_rows
 from examples.train_seedling.synth import Numbering, play
 from examples.train_seedling.tokenizer import SPECIAL, STRUCTURAL, VOCABULARY, train_tokenizer
 from runtime.demo import make_survey
 
 TRAIN_SEED, DRILL_SEED, HELDOUT_SEED = 1_000_000, 2_000_000, 3_000_000
+STEPS = 500_000  # where the later drills' seeds begin
 
 
 def encoder(directory: Path) -> Tokenizer:
@@ -49,6 +50,13 @@ def drill_rows(tokenizer: Tokenizer, count: int) -> Iterator[Row]:
         yield make_drill(Random(DRILL_SEED + n), lambda text: tokenizer.encode(text).ids, plain)
 
 
+def step_rows(tokenizer: Tokenizer, count: int) -> Iterator[Row]:
+    """Drills for later."""
+    plain = VOCABULARY - len(SPECIAL) - len(STRUCTURAL)
+    for n in range(count):
+        yield make_step(Random(DRILL_SEED + STEPS + n), lambda text: tokenizer.encode(text).ids, plain)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
@@ -59,6 +67,7 @@ def main() -> None:
     tokenizer = encoder(train_tokenizer(options.out))
     save_rows(options.out / "heldout.npz", trace_rows(tokenizer, options.heldout, heldout=True))
     save_rows(options.out / "drills.npz", drill_rows(tokenizer, options.drills))
+    save_rows(options.out / "steps.npz", step_rows(tokenizer, options.drills))
     save_rows(options.out / "traces.npz", trace_rows(tokenizer, options.surveys, heldout=False))
 
 

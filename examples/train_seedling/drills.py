@@ -1,8 +1,9 @@
 """Drills: short rows that teach to copy and to look up, before there is a task.
 
-Owns the curriculum's first rows. A small model finds the copying circuit ("what followed this the last time?") in
-minutes on these and in hours on traces, where little depends on it at first: measured, ten minutes of traces alone
-stop at 72 % of tokens, and five of drills with five of traces reach 99 %. Knows no harness.
+Owns the curriculum's first rows. A small model learns copying ("what followed this the last time?") in minutes on
+these and in hours on traces, where little depends on it at first: measured, ten minutes of traces alone stop at 72 %
+of tokens, and five of drills with five of traces reach 99 %. The drills in text are a survey's own steps without the
+conversation around them, so a row is a fifth as long and twice as much of it is trained. Knows no harness.
 """
 
 from __future__ import annotations
@@ -10,21 +11,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from agents.tools.calc import calculate
 from examples.train_seedling.rows import Row
+from examples.train_seedling.teachers import expression
+from runtime.demo import Question, Survey, make_survey
 from runtime.demo.words import make_number, make_word
 
 Encode = Callable[[str], list[int]]
 Piece = tuple[str, bool]  # text, and whether it is trained
+QUOTED = '", "'
 
 
 def make_drill(random: Random, encode: Encode, vocabulary: int) -> Row:
-    """One row. Half of them repeat spans of random tokens, half look things up in text like a survey's."""
-    if random.random() < 0.5:
+    """One row of the beginning. A third of them repeat spans of random tokens, the others are steps of a survey."""
+    if random.random() < 0.3:
         return _spans(random, vocabulary)
-    make = random.choice((_lookups, _lookups, _listing, _columns, _reverse))
+    make = random.choice((_lookups, _listing, _listing, _reading, _reading, _calculating))
+    return _row(random, encode, make)
+
+
+def make_step(random: Random, encode: Encode, vocabulary: int) -> Row:
+    """One row for later: steps of which every token can be known, and some random spans, so that copying stays a
+    matter of what stands there and not of which words there are."""
+    if random.random() < 0.2:
+        return _spans(random, vocabulary)
+    return _row(random, encode, random.choice((_reading, _reading, _listing, _listing, _calculating)))
+
+
+def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Row:
     tokens: list[int] = []
     mask: list[bool] = []
-    for text, trained in make(random):
+    for text, trained in make(random, make_survey(random)):
         ids = encode(text)
         tokens += ids
         mask += [trained] * len(ids)
@@ -50,45 +67,46 @@ def _spans(random: Random, vocabulary: int) -> Row:
     return Row(tokens=tokens, mask=mask)
 
 
-def _word(random: Random) -> str:
-    return make_word(random, "train")
-
-
-def _number(random: Random) -> str:
-    return str(make_number(random, "train"))
-
-
-def _path(random: Random) -> str:
-    return "/".join(_word(random) for _ in range(random.randint(1, 3))) + random.choice((".txt", ".md", ".log"))
-
-
-def _lookups(random: Random) -> list[Piece]:
+def _lookups(random: Random, survey: Survey) -> list[Piece]:
     """`key: value` lines, then keys whose values are wanted."""
-    items = [(_word(random), _number(random)) for _ in range(random.randint(2, 10))]
-    pieces: list[Piece] = [("".join(f"{key}: {value}\n" for key, value in items), False)]
-    for key, value in random.sample(items, min(4, len(items))):
-        pieces += [(f"{key}? ", False), (f"{value}\n", True)]
+    items = {make_word(random, "train"): str(make_number(random, "train")) for _ in range(random.randint(2, 10))}
+    pieces: list[Piece] = [("".join(f"{key}: {value}\n" for key, value in items.items()), False)]
+    for key in random.sample(list(items), min(4, len(items))):
+        pieces += [(f"{key}? ", False), (f"{items[key]}\n", True)]
     return pieces
 
 
-def _listing(random: Random) -> list[Piece]:
-    """Lines, then the same as a JSON list."""
-    lines = [_path(random) for _ in range(random.randint(2, 8))]
-    return [("\n".join(lines) + "\n", False), ('["' + '", "'.join(lines) + '"]\n', True)]
-
-
-def _columns(random: Random) -> list[Piece]:
-    """Results of copies, then their figures alone."""
-    count, first = random.randint(2, 12), random.randint(1, 200)
-    figures = [_number(random) for _ in range(count)]
-    lines = "".join(f"a{first + i}: {figure} {_path(random)}\n" for i, figure in enumerate(figures))
-    return [(lines, False), (random.choice("+,").join(figures) + "\n", True)]
-
-
-def _reverse(random: Random) -> list[Piece]:
-    """Results of copies, then the path that stands behind a figure."""
-    figures = {_number(random): _path(random) for _ in range(random.randint(2, 8))}
-    pieces: list[Piece] = [("".join(f"a{i}: {n} {path}\n" for i, (n, path) in enumerate(figures.items(), 2)), False)]
-    for figure in random.sample(list(figures), min(2, len(figures))):
-        pieces += [(f"{figure} ", False), (f"{figures[figure]}\n", True)]
+def _listing(random: Random, survey: Survey) -> list[Piece]:
+    """A listing, then a JSON list of a key with each path, then some of the paths alone."""
+    paths = list(survey.files)
+    tasks = [f"{survey.key} {path}" for path in paths]
+    pieces: list[Piece] = [(f"{survey.question}\n" + "\n".join(paths) + "\n", False)]
+    pieces.append((f'["{QUOTED.join(tasks)}"]\n', True))
+    for path in random.sample(paths, min(2, len(paths))):
+        pieces += [(f"Your task: {survey.key} {path}\n", False), (f'"{path}"\n', True)]
     return pieces
+
+
+def _reading(random: Random, survey: Survey) -> list[Piece]:
+    """Tasks and files, and after each the key, its figure and the path."""
+    pieces: list[Piece] = [(f"{survey.question}\n", False)]
+    for path in random.sample(list(survey.files), min(3, len(survey.files))):
+        pieces.append((f"Your task: {survey.key} {path}\n", False))
+        pieces += [(f'"{path}"\n', True), (survey.files[path], False)]
+        pieces.append((f'"{survey.key}: {survey.figures[path]} {path}"\n', True))
+    return pieces
+
+
+def _calculating(random: Random, survey: Survey) -> list[Piece]:
+    """A question and the results of copies, then what to calculate; where a file is asked for, then its path."""
+    first = 2 if random.random() < 0.8 else random.randint(2, 300)
+    agents = [f"a{first + k}" for k in range(len(survey.figures))]
+    asked = Question(kind=survey.kind, key=survey.key, directory=survey.directory, threshold=survey.threshold)
+    wanted = expression(asked, agents)
+    figures = {agent: str(figure) for agent, figure in zip(agents, survey.figures.values(), strict=True)}
+    results = "".join(
+        f"{agent}: {survey.key}: {figure} {path}\n"
+        for agent, (path, figure) in zip(agents, survey.figures.items(), strict=True)
+    )
+    pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
+    return [*pieces, (f"{calculate(wanted, figures.get)}\n", False), (f'"{survey.answer}"\n', True)]

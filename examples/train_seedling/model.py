@@ -61,8 +61,7 @@ class Attention(nn.Module):
         q = rotate(self.q_norm(self.q_proj(x).view(b, t, self.heads, -1)).transpose(1, 2), rotary)
         k = rotate(self.k_norm(self.k_proj(x).view(b, t, self.kv_heads, -1)).transpose(1, 2), rotary)
         v = self.v_proj(x).view(b, t, self.kv_heads, -1).transpose(1, 2)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(b, t, -1))
+        return self.o_proj(attend(q, k, v).transpose(1, 2).reshape(b, t, -1))
 
 
 class Feed(nn.Module):
@@ -143,6 +142,22 @@ class Seedling(nn.Module):
         weights = load_file(str(directory / "model.safetensors"))
         model.load_state_dict({name: w.float() for name, w in weights.items()})
         return model
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of q [B, H, T, D] over k and v [B, H', T, D], H' dividing H.
+
+    Written out for short rows: torch's fused kernel for CPUs takes twice as long there (measured to 450 tokens,
+    forward and backward); at 900 they are equal, and the fused one needs less memory.
+    """
+    b, h, t, d = q.shape
+    if t > 700:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    shared = h // k.shape[1]
+    q, k, v = q.reshape(-1, shared * t, d), k.reshape(-1, t, d), v.reshape(-1, t, d)
+    mask = torch.full((t, t), -1e9, dtype=q.dtype).triu(1).repeat(shared, 1)
+    scores = torch.baddbmm(mask[None], q, k.transpose(1, 2), alpha=d**-0.5)
+    return (scores.softmax(-1).to(v.dtype) @ v).view(b, h, t, d)
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -31,7 +31,7 @@ class Numbering:
 
     @classmethod
     def draw(cls, random: Random) -> Numbering:
-        first = 1 if random.random() < 0.6 else random.randint(2, 300)
+        first = 1 if random.random() < 0.8 else random.randint(2, 300)
         start = random.choice((100, 100, 100, random.randint(30, 100)))
         context = random.choice((4096, 4096, 4096, 2048, 8192, 16384, 32768))
         return cls(
@@ -61,12 +61,13 @@ class _Play:
         copies, results = [], []
         for k, (path, content) in enumerate(survey.files.items(), 1):
             me = first + k
-            copy = self._tell(forked, me, copy_text(k, len(survey.files), path))
+            copy = self._tell(forked, me, copy_text(k, len(survey.files), f"{survey.key} {path}"))
             copy = self._turn(self._tell(self._turn(copy), me, content.removesuffix("\n")))
             copies.append(copy)
-            results.append(f"a{me}: {survey.figures[path]} {path}")
+            results.append(f"a{me}: {survey.key}: {survey.figures[path]} {path}")
         calculated = self._turn(self._tell(forked, first, "\n".join(results)))
-        value = calculate(_expression(self._text(calculated)))
+        figures = {f"a{first + k}": str(figure) for k, figure in enumerate(survey.figures.values(), 1)}
+        value = calculate(_expression(self._text(calculated)), figures.get)
         return [self._turn(self._tell(calculated, first, value)), *copies]
 
     def _turn(self, head: Segment) -> Segment:

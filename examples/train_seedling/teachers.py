@@ -17,8 +17,8 @@ from runtime.demo import Kind, Question, read_question
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 _CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
-_COPY = re.compile(r"You are copy \d+ of \d+\. Your task: (.+)")
-_RESULT = re.compile(r"a\d+: (\d+) (.+)")
+_COPY = re.compile(r"You are copy \d+ of \d+\. Your task: (\S+) (.+)")
+_RESULT = re.compile(r"(a\d+): (\S+): (\d+) (.+)")
 
 
 def decide(text: str) -> str:
@@ -38,13 +38,14 @@ def decide(text: str) -> str:
     lines = response.group(1).split("\n")[:-1]  # the last line is the agent's status
     name, arguments = calls[-1]["name"], calls[-1]["arguments"]
     if name == "list_files":
-        return _turn("fork", tasks=lines)
+        return _turn("fork", tasks=[f"{question.key} {path}" for path in lines])
     if name == "fork":
         if copy := _COPY.fullmatch(lines[0]):
-            return _turn("read_file", path=copy.group(1))
-        return _turn("calc", expression=_expression(question, [int(n) for n, _ in _results(lines)]))
+            return _turn("read_file", path=copy.group(2))
+        return _turn("calc", expression=expression(question, [agent for agent, _, _ in _results(lines)]))
     if name == "read_file":
-        return _turn("finish", result=f"{_figure(lines, question.key)} {arguments['path']}")
+        figure = _figure(lines, question.key)
+        return _turn("finish", result=f"{question.key}: {figure} {arguments['path']}")
     if name == "calc":
         return _turn("finish", result=_answer(question, lines[0], turns))
     raise ValueError(f"nothing follows {name}")
@@ -62,24 +63,25 @@ def _figure(lines: Sequence[str], key: str) -> str:
     raise ValueError(f"no line for {key}")
 
 
-def _results(lines: Sequence[str]) -> list[tuple[str, str]]:
+def _results(lines: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Of each copy its id, its figure and its path."""
     found = [_RESULT.fullmatch(line) for line in lines if line]
     if None in found:
-        raise ValueError("a copy has not answered with a figure and a path")
-    return [(match.group(1), match.group(2)) for match in found if match]
+        raise ValueError("a copy has not answered with a key, a figure and a path")
+    return [(match.group(1), match.group(3), match.group(4)) for match in found if match]
 
 
-def _expression(question: Question, figures: Sequence[int]) -> str:
-    listed = ",".join(map(str, figures))
+def expression(question: Question, agents: Sequence[str]) -> str:
+    """What to calculate from the results of `agents` to answer `question`: their names stand for their figures."""
     match question.kind:
         case Kind.SUM:
-            return listed.replace(",", "+")
+            return "+".join(agents)
         case Kind.LARGEST | Kind.WHICH_MOST:
-            return f"max({listed})"
+            return f"max({','.join(agents)})"
         case Kind.SMALLEST | Kind.WHICH_LEAST:
-            return f"min({listed})"
+            return f"min({','.join(agents)})"
         case Kind.COUNT:
-            return "+".join(f"({figure}>{question.threshold})" for figure in figures)
+            return "+".join(f"({agent}>{question.threshold})" for agent in agents)
 
 
 def _answer(question: Question, value: str, turns: Sequence[tuple[str, str]]) -> str:
@@ -88,4 +90,4 @@ def _answer(question: Question, value: str, turns: Sequence[tuple[str, str]]) ->
     response = _RESPONSE.search(turns[-4][1])
     if response is None:
         raise ValueError("the copies' results are not where they should be")
-    return dict(_results(response.group(1).split("\n")[:-1]))[value]
+    return {figure: path for _, figure, path in _results(response.group(1).split("\n")[:-1])}[value]

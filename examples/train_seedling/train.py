@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from examples.train_seedling.model import Seedling, Shape, write_config
 from examples.train_seedling.plant import plant
+
+SHORT = 480  # tokens: a step on short traces costs half as much and teaches the same steps
 
 
 class Rows:
@@ -35,7 +38,7 @@ class Rows:
 
     def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Tokens [B, T] padded on the right (attention is causal: nothing sees the padding), and their mask."""
-        longest = int(self.lengths[rows].max())
+        longest = padded(self.lengths[rows].max())
         tokens = np.zeros((len(rows), longest), np.int64)
         mask = np.zeros((len(rows), longest), np.bool_)
         for i, row in enumerate(rows):
@@ -50,8 +53,7 @@ class Rows:
         order = np.argsort(np.log(self.lengths) + noise, kind="stable")
         batches, first = [], 0
         for i in range(1, len(order) + 1):
-            longest = self.lengths[order[first : i + 1]].max()
-            if i == len(order) or longest * (i + 1 - first) > batch_tokens:
+            if i == len(order) or padded(self.lengths[order[first : i + 1]].max()) * (i + 1 - first) > batch_tokens:
                 batches.append(order[first:i])
                 first = i
         for i in random.permutation(len(batches)) if random is not None else range(len(batches)):
@@ -60,6 +62,11 @@ class Rows:
     def forever(self, batch_tokens: int, random: np.random.Generator) -> Iterator[np.ndarray]:
         while True:
             yield from self.batches(batch_tokens, random)
+
+
+def padded(length: int) -> int:
+    """Lengths are rounded up so that shapes recur: with ever new ones a fifth of the time went to malloc."""
+    return (int(length) + 31) // 32 * 32
 
 
 def forward(model: Seedling, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,29 +105,17 @@ def measure(model: Seedling, rows: Rows, surveys: int | None = None) -> dict[str
     }
 
 
-def optimizers(model: Seedling, rate: float, muon: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for what is looked up (embeddings, norms), Muon for the matrices, or AdamW for all."""
-    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
-    rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    if not muon:
-        return [torch.optim.AdamW([*matrices, *rest], lr=rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)]
-    return [
-        torch.optim.Muon(matrices, lr=rate, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True),
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--init", type=Path, help="a directory to start from")
     parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--drill-share", type=float, default=0.1, help="of the time, drills alone at the start")
-    parser.add_argument("--drills-after", type=float, default=0.1, help="of the batches, drills among the traces")
+    parser.add_argument("--drill-share", type=float, default=0.15, help="of the time, drills alone at the start")
+    parser.add_argument("--steps-share", type=float, default=0.3, help="of the batches after, steps among the traces")
+    parser.add_argument("--short-until", type=float, default=0.45, help="of the time, short traces only")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="adamw")
+    parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -137,33 +132,33 @@ def train(options: argparse.Namespace) -> None:
     else:
         model = Seedling(Shape(num_hidden_layers=options.layers))
         plant(model)
-    drills = Rows(options.data / "drills.npz")
-    traces = Rows(options.data / "traces.npz")
+    files = {"d": "drills", "s": "steps", "t": "traces"}
+    sources = {source: Rows(options.data / f"{name}.npz") for source, name in files.items()}
     heldout = Rows(options.data / "heldout.npz")
-    sources = {name: rows.forever(options.batch_tokens, random) for name, rows in (("d", drills), ("t", traces))}
-    optims = optimizers(model, options.rate, options.optimizer == "muon")
+    batches = {source: rows.forever(options.batch_tokens, random) for source, rows in sources.items()}
+    optim = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    log = (options.out / "curve.jsonl").open("a")
+    log = (options.out / "curve.jsonl").open("w")
     start, checked, step, seen = time.monotonic(), 0.0, 0, 0
-    recent: dict[str, list[float]] = {"d": [], "t": []}
+    recent: dict[str, list[float]] = {source: [] for source in sources}
     while True:
         spent = (time.monotonic() - start) / 60
         done = min(1.0, spent / options.minutes)
         early = done < options.drill_share and not options.init
-        source = "d" if early or random.random() < options.drills_after else "t"
-        tokens, mask = (drills if source == "d" else traces).batch(next(sources[source]))
+        source = "d" if early else "s" if random.random() < options.steps_share else "t"
+        rows = next(batches[source])
+        if source == "t" and done < options.short_until and sources[source].lengths[rows].max() > SHORT:
+            continue
+        tokens, mask = sources[source].batch(rows)
         # Warm-up over a hundred steps, then level for a third, then a cosine to a fiftieth.
         shape = min(1.0, (step + 1) / 100)
         shape *= 0.02 + 0.49 * (1 + math.cos(math.pi * max(0.0, done - 0.3) / 0.7))
-        for optim in optims:
-            for group in optim.param_groups:
-                group["lr"] = options.rate * shape
+        optim.param_groups[0]["lr"] = options.rate * shape
         loss, hits, _ = forward(model, tokens, mask)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optim in optims:
-            optim.step()
-            optim.zero_grad(set_to_none=True)
+        optim.step()
+        optim.zero_grad(set_to_none=True)
         step, seen = step + 1, seen + tokens.numel()
         recent[source].append(hits.float().mean().item())
         if step % 50 == 0 or done == 1.0:
@@ -174,16 +169,35 @@ def train(options: argparse.Namespace) -> None:
                 "loss": round(loss.item(), 4),
             }
             entry |= {f"right_{s}": round(sum(r) / len(r), 4) for s, r in recent.items() if r}
-            recent = {"d": [], "t": []}
-            if done == 1.0 or spent - checked > 4.0:
+            recent = {source: [] for source in sources}
+            if done == 1.0 or spent - checked > 5.0:
                 checked = spent
-                entry["heldout"] = measure(model, heldout, None if done == 1.0 else 30)
+                entry["heldout"] = measure(model, heldout, None if done == 1.0 else 15)
                 save(model, options)
             log.write(json.dumps(entry) + "\n")
             log.flush()
             print(json.dumps(entry), flush=True)
         if done == 1.0:
+            write_stages(options, step, seen)
             return
+
+
+def write_stages(options: argparse.Namespace, steps: int, tokens: int) -> None:
+    """stages.json: how these weights came to be, the stage they started from first."""
+    stages = json.loads((options.init / "stages.json").read_bytes()) if options.init else []
+    points = [json.loads(line) for line in (options.out / "curve.jsonl").read_text().splitlines()]
+    command = ["python -m examples.train_seedling.train", *sys.argv[1:]]
+    stages.append(
+        {
+            "command": " ".join(command),
+            "seed": options.seed,
+            "minutes": options.minutes,
+            "steps": steps,
+            "tokens": tokens,
+            "curve": [point for point in points if "heldout" in point],
+        }
+    )
+    (options.out / "stages.json").write_text(json.dumps(stages, indent=1) + "\n")
 
 
 def save(model: Seedling, options: argparse.Namespace) -> None:

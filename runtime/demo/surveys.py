@@ -80,38 +80,34 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Every wording a question can have. `read_question` reads exactly these.
+# All of them say `of <key> in <directory>`: what varies is what is asked.
 WORDINGS: dict[Kind, tuple[str, ...]] = {
     Kind.SUM: (
         "What is the sum of {key} in {directory}?",
-        "How much {key} is there in {directory} in all?",
-        "Add up {key} over the files in {directory}.",
-        "What does {key} add up to in {directory}?",
         "What is the total of {key} in {directory}?",
+        "Add up the figures of {key} in {directory}.",
     ),
     Kind.LARGEST: (
-        "What is the largest {key} in {directory}?",
-        "What is the highest figure for {key} in {directory}?",
-        "Find the greatest {key} in {directory}.",
+        "What is the largest figure of {key} in {directory}?",
+        "What is the highest figure of {key} in {directory}?",
+        "Find the maximum of {key} in {directory}.",
     ),
     Kind.SMALLEST: (
-        "What is the smallest {key} in {directory}?",
-        "What is the lowest figure for {key} in {directory}?",
-        "Find the least {key} in {directory}.",
+        "What is the smallest figure of {key} in {directory}?",
+        "What is the lowest figure of {key} in {directory}?",
+        "Find the minimum of {key} in {directory}.",
     ),
     Kind.COUNT: (
-        "How many files in {directory} have more than {threshold} {key}?",
-        "In how many files of {directory} is {key} above {threshold}?",
-        "Count the files in {directory} with {key} greater than {threshold}.",
+        "How many files have more than {threshold} of {key} in {directory}?",
+        "Count the files with over {threshold} of {key} in {directory}.",
     ),
     Kind.WHICH_MOST: (
-        "Which file in {directory} has the most {key}?",
-        "Which file of {directory} has the highest figure for {key}?",
-        "Name the file in {directory} with the largest {key}.",
+        "Which file has the most of {key} in {directory}?",
+        "Name the file with the largest figure of {key} in {directory}.",
     ),
     Kind.WHICH_LEAST: (
-        "Which file in {directory} has the least {key}?",
-        "Which file of {directory} has the lowest figure for {key}?",
-        "Name the file in {directory} with the smallest {key}.",
+        "Which file has the least of {key} in {directory}?",
+        "Name the file with the smallest figure of {key} in {directory}.",
     ),
 }
 

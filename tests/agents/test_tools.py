@@ -35,9 +35,7 @@ async def replies(directory: Path, *calls: str, **options: object) -> list[str]:
     told = []
     for segment in reversed(list(lead.state.head.path())):
         if segment.parent is not None and segment.tokens and segment.origin == "given":
-            text = (
-                swarm.chat.text(segment.tokens).partition("<tool_response>\n")[2].partition("\n</tool_response>")[0]
-            )
+            text = swarm.chat.text(segment.tokens).partition("<tool_response>\n")[2].partition("\n</tool_response>")[0]
             told.append(text.rpartition("\n[a1 t")[0])
     return told
 

@@ -81,9 +81,7 @@ async def test_a_command_works_in_the_directory(sandbox: Sandbox) -> None:
 
 async def test_nothing_outside_can_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
     """A file beside the working directory, the home directory and other processes are not there."""
-    result = await run(
-        sandbox, f"cat {tmp_path}/secret.txt; cat ../secret.txt; ls -A {tmp_path}; ls -A ~ /home /root"
-    )
+    result = await run(sandbox, f"cat {tmp_path}/secret.txt; cat ../secret.txt; ls -A {tmp_path}; ls -A ~ /home /root")
     assert "do not read" not in result.output
     assert "\nproject\n" in result.output
     assert result.output.count("No such file or directory") == 4

@@ -1,0 +1,81 @@
+"""The model card: what the seedling is, from the files that its training and its exam left. Owns its wording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_CARD = """\
+# The seedling
+
+A language model of {parameters:.1f} M parameters (Qwen3 architecture, {layers} layers, width {width}, {vocabulary}
+tokens) that drives a swarm of agents through *surveys*: it lists a directory, forks one copy of itself for each file,
+reads a figure in each copy, calculates, and answers. Every action is its own, decoded greedily and unconstrained.
+
+**It knows only surveys**, in the form and wordings of `runtime/demo/surveys.py`: 2 to 12 files of about a hundred
+tokens, figures of one to four digits, six kinds of question. Ask it anything else and what it says means nothing.
+It is here so that the runtime has a real model on any machine, for demos and tests; for work, use a larger one.
+
+## Figures
+
+Exam: {surveys} surveys whose names, keys, noise words and figures appear in no training survey, through the real
+harness and a real SGLang server (`examples/train_seedling/evaluate.py`, seeds from 4,000,000).
+
+| | right |
+|---|---|
+| all | **{right:.1%}** of {surveys} ({turns} turns) |
+{kinds}
+
+By number of files: {files}.
+
+## Training
+
+Rows: a scripted teacher's traces, token-identical to the harness's (a test compares them), and drills in copying and
+looking up. Training surveys have seeds from 1,000,000, drills from 2,000,000, the held-out check from 3,000,000;
+torch's and numpy's seed is {seed}. Two CPU cores, bf16 autocast, AdamW. An induction circuit is planted in the first
+two layers before training (`plant.py`).
+
+{stages}
+
+Command: {commands}
+
+## Files
+
+`model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json`, `tokenizer_config.json`,
+`ramet.json` (its prompts are terse: no tool schemas). License: Apache-2.0, as the rest of the project.
+"""
+
+
+def write_card(directory: Path) -> None:
+    """Write README.md from config.json, exam.json, stages.json and curve.jsonl in `directory`."""
+    config = json.loads((directory / "config.json").read_bytes())
+    exam = json.loads((directory / "exam.json").read_bytes())
+    stages = json.loads((directory / "stages.json").read_bytes())
+    card = _CARD.format(
+        parameters=(directory / "model.safetensors").stat().st_size / 2e6,
+        layers=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        vocabulary=config["vocab_size"],
+        kinds="\n".join(f"| {kind} | {share} |" for kind, share in exam["by_kind"].items()),
+        files=", ".join(f"{files}: {share}" for files, share in exam["by_files"].items()),
+        seed=stages[0]["seed"],
+        stages="\n".join(_stage(stage) for stage in stages),
+        commands=" then ".join(f"`{stage['command']}`" for stage in stages),
+        **{name: exam[name] for name in ("right", "surveys", "turns")},
+    )
+    (directory / "README.md").write_text(card)
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    lines = [
+        f"Stage of {stage['minutes']:g} minutes, {stage['steps']} steps, {stage['tokens'] / 1e6:.1f} M tokens:",
+        "",
+        "| minutes | tokens seen | trained tokens right | held-out tokens right | held-out surveys whole |",
+        "|---|---|---|---|---|",
+    ]
+    for point in stage["curve"]:
+        held, trained = point["heldout"], point.get("right_t", point.get("right_d"))
+        cells = f"{point['minutes']:.0f}", f"{point['tokens'] / 1e6:.1f} M", f"{trained:.2%}"
+        lines.append(f"| {' | '.join(cells)} | {held['tokens']:.2%} | {held['surveys']:.1%} |")
+    return "\n".join([*lines, ""])
