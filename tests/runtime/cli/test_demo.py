@@ -23,7 +23,7 @@ def test_a_right_answer(ramet: Ramet, server: ScriptedServer, project: Path) -> 
 
 def test_a_wrong_answer(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
     """A finished run with a wrong answer is exit code 1."""
-    question = "What is the largest total in ledgers?"
+    question = "What is the largest figure of total in ledgers?"
     ended = ramet("demo", "--dir", project, "--question", question, "--url", server.url)
     last = json.loads(ended.stdout.splitlines()[-1])
     assert (ended.returncode, last["result"], last["truth"], last["right"]) == (1, "100", "40", False)
