@@ -26,6 +26,7 @@ from agents.chat import Chat
 from runtime import SGLang, Swarm
 from runtime.engine.server import ServerOptions
 from tests.e2e.forced import Forced
+from tests.runtime.engine.random_model import write_random_model
 from tests.support import call
 
 KEYS = ("oats", "rye", "hay", "malt")
@@ -99,7 +100,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     """Both ways, one after the other, several times."""
     costs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     right = {False: 0, True: 0}
-    async with SGLang.local(options.model, ServerOptions(pool_tokens=32_768)) as engine:
+    async with SGLang.local(str(options.model), ServerOptions(pool_tokens=32_768)) as engine:
         chat = Chat.load((await engine.capacity()).model)
         for seed in range(options.runs):
             for rewinds in (False, True):
@@ -119,11 +120,14 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="seedling")
+    parser.add_argument("--model", help="a directory or name; without it, random weights of the seedling's shape")
     parser.add_argument("--ledgers", type=int, default=8)
     parser.add_argument("--reports", type=int, default=6)
     parser.add_argument("--runs", type=int, default=3)
-    print(json.dumps(anyio.run(measure, parser.parse_args())))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        options.model = options.model or write_random_model(Path(directory) / "random")
+        print(json.dumps(anyio.run(measure, options)))
 
 
 if __name__ == "__main__":
