@@ -21,6 +21,7 @@ MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**28),
+    "GOMP_SPINCOUNT": "2000",  # with OpenMP's default, waiting threads spin: on busy cores several times as long
 }
 
 
@@ -34,9 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/seedling"), help="where the model goes")
     parser.add_argument("--data", type=Path, default=Path("build/seedling-data"), help="where the rows go")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--surveys", type=int, default=16000)
-    parser.add_argument("--drills", type=int, default=30000)
+    parser.add_argument("--minutes", type=float, default=65.0)
+    parser.add_argument("--surveys", type=int, default=12000)
+    parser.add_argument("--drills", type=int, default=10000)
     parser.add_argument("--exam", type=int, default=200)
     parser.add_argument("--skip-training", action="store_true", help="only the exam and the card of what is there")
     options = parser.parse_args()

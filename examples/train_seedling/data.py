@@ -1,27 +1,28 @@
-"""All rows of a training: `python -m examples.train_seedling.data OUT` writes the tokenizer and the npz files.
+"""All that a training reads: `python -m examples.train_seedling.data OUT` writes the tokenizer and the npz files.
 
 Owns the amounts and the seeds. Each survey has a seed of its own, so the n-th survey does not depend on how many
-are made. Training rows take few copies (a copy's row repeats the prefix, untrained); held-out rows take every copy,
-because there each action counts.
+are made. `names.npy` lists the tokens that only names are made of: training exchanges them for one another.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from agents.prompts import prompt
-from examples.train_seedling.drills import make_drill, make_step
-from examples.train_seedling.rows import Row, rows_of, save_rows
+from examples.train_seedling.drills import Encode, make_drill, make_step
+from examples.train_seedling.rows import Tree, save_trees, tree_of
 from examples.train_seedling.synth import Numbering, play
-from examples.train_seedling.tokenizer import SPECIAL, STRUCTURAL, VOCABULARY, train_tokenizer
+from examples.train_seedling.tokenizer import SPECIAL, STRUCTURAL, VOCABULARY, name_tokens, train_tokenizer
 from runtime.demo import make_survey
 
 TRAIN_SEED, DRILL_SEED, HELDOUT_SEED = 1_000_000, 2_000_000, 3_000_000
+Make = Callable[[Random, Encode, int], Tree]
 STEPS = 500_000  # where the later drills' seeds begin
 
 
@@ -29,46 +30,36 @@ def encoder(directory: Path) -> Tokenizer:
     return Tokenizer.from_file(str(directory / "tokenizer.json"))
 
 
-def trace_rows(tokenizer: Tokenizer, count: int, *, heldout: bool, offset: int = 0) -> Iterator[Row]:
-    """Rows of `count` surveys played by the teacher."""
+def traces(tokenizer: Tokenizer, count: int, *, heldout: bool) -> Iterator[Tree]:
+    """`count` surveys played by the teacher, a tree each: the parent's context and every copy's."""
     system = prompt("terse")
-    for n in range(offset, offset + count):
+    for n in range(count):
         random = Random((HELDOUT_SEED if heldout else TRAIN_SEED) + n)
         survey = make_survey(random, split="heldout" if heldout else "train")
         numbering = Numbering() if heldout else Numbering.draw(random)
-        parent, *copies = play(survey, system, lambda text: tokenizer.encode(text).ids, numbering)
-        if not heldout:
-            # A copy's row is mostly its prefix, which teaches nothing: take more of them where that is short.
-            share = 2 if len(copies) <= 4 else int(random.random() < 0.35)
-            copies = random.sample(copies, share)
-        yield from rows_of([parent, *copies], group=n)
+        yield tree_of(play(survey, system, lambda text: tokenizer.encode(text).ids, numbering))
 
 
-def drill_rows(tokenizer: Tokenizer, count: int) -> Iterator[Row]:
+def drills(tokenizer: Tokenizer, count: int, make: Make, offset: int = 0) -> Iterator[Tree]:
+    """`count` drills that `make` makes."""
     plain = VOCABULARY - len(SPECIAL) - len(STRUCTURAL)
-    for n in range(count):
-        yield make_drill(Random(DRILL_SEED + n), lambda text: tokenizer.encode(text).ids, plain)
-
-
-def step_rows(tokenizer: Tokenizer, count: int) -> Iterator[Row]:
-    """Drills for later."""
-    plain = VOCABULARY - len(SPECIAL) - len(STRUCTURAL)
-    for n in range(count):
-        yield make_step(Random(DRILL_SEED + STEPS + n), lambda text: tokenizer.encode(text).ids, plain)
+    for n in range(offset, offset + count):
+        yield make(Random(DRILL_SEED + n), lambda text: tokenizer.encode(text).ids, plain)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--surveys", type=int, default=12000)
-    parser.add_argument("--drills", type=int, default=40000)
+    parser.add_argument("--surveys", type=int, default=20000)
+    parser.add_argument("--drills", type=int, default=20000)
     parser.add_argument("--heldout", type=int, default=200)
     options = parser.parse_args()
     tokenizer = encoder(train_tokenizer(options.out))
-    save_rows(options.out / "heldout.npz", trace_rows(tokenizer, options.heldout, heldout=True))
-    save_rows(options.out / "drills.npz", drill_rows(tokenizer, options.drills))
-    save_rows(options.out / "steps.npz", step_rows(tokenizer, options.drills))
-    save_rows(options.out / "traces.npz", trace_rows(tokenizer, options.surveys, heldout=False))
+    np.save(options.out / "names.npy", np.array(name_tokens(tokenizer), np.int64))
+    save_trees(options.out / "heldout.npz", traces(tokenizer, options.heldout, heldout=True))
+    save_trees(options.out / "drills.npz", drills(tokenizer, options.drills, make_drill))
+    save_trees(options.out / "steps.npz", drills(tokenizer, options.drills, make_step, STEPS))
+    save_trees(options.out / "traces.npz", traces(tokenizer, options.surveys, heldout=False))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from agents.tools.calc import calculate
-from examples.train_seedling.rows import Row
+from examples.train_seedling.rows import Span, Tree
 from examples.train_seedling.teachers import expression
 from runtime.demo import Question, Survey, make_survey
 from runtime.demo.words import make_number, make_word
@@ -22,7 +22,7 @@ Piece = tuple[str, bool]  # text, and whether it is trained
 QUOTED = '", "'
 
 
-def make_drill(random: Random, encode: Encode, vocabulary: int) -> Row:
+def make_drill(random: Random, encode: Encode, vocabulary: int) -> Tree:
     """One row of the beginning. A third of them repeat spans of random tokens, the others are steps of a survey."""
     if random.random() < 0.3:
         return _spans(random, vocabulary)
@@ -30,7 +30,7 @@ def make_drill(random: Random, encode: Encode, vocabulary: int) -> Row:
     return _row(random, encode, make)
 
 
-def make_step(random: Random, encode: Encode, vocabulary: int) -> Row:
+def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     """One row for later: steps of which every token can be known, and some random spans, so that copying stays a
     matter of what stands there and not of which words there are."""
     if random.random() < 0.2:
@@ -38,17 +38,17 @@ def make_step(random: Random, encode: Encode, vocabulary: int) -> Row:
     return _row(random, encode, random.choice((_reading, _reading, _listing, _listing, _calculating)))
 
 
-def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Row:
+def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Tree:
     tokens: list[int] = []
     mask: list[bool] = []
     for text, trained in make(random, make_survey(random)):
         ids = encode(text)
         tokens += ids
         mask += [trained] * len(ids)
-    return Row(tokens=tokens, mask=mask)
+    return Tree(trunk=Span(tokens=tokens, mask=mask))
 
 
-def _spans(random: Random, vocabulary: int) -> Row:
+def _spans(random: Random, vocabulary: int) -> Tree:
     """Spans of random tokens, then the same spans in another order: all but a span's start can be copied.
 
     The alphabet is often small, so that one token is not enough to know the place by.
@@ -64,7 +64,7 @@ def _spans(random: Random, vocabulary: int) -> Row:
         lead = 1 if len(alphabet) > 64 else 3
         tokens += span
         mask += [False] * lead + [True] * (len(span) - lead)
-    return Row(tokens=tokens, mask=mask)
+    return Tree(trunk=Span(tokens=tokens, mask=mask))
 
 
 def _lookups(random: Random, survey: Survey) -> list[Piece]:
@@ -109,4 +109,6 @@ def _calculating(random: Random, survey: Survey) -> list[Piece]:
         for agent, (path, figure) in zip(agents, survey.figures.items(), strict=True)
     )
     pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
-    return [*pieces, (f"{calculate(wanted, figures.get)}\n", False), (f'"{survey.answer}"\n', True)]
+    value = calculate(wanted, figures.get)
+    said = f"{value} {survey.answer}\n" if survey.answer != value else ""
+    return [*pieces, (f"{value}\n", False), (f'{said}"{survey.answer}"\n', True)]

@@ -9,6 +9,7 @@ stand-ins. Does not decode: engines do. Runs under the engine environment's Pyth
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,12 +57,18 @@ class Attention(nn.Module):
         self.q_norm = Norm(d, s.rms_norm_eps)
         self.k_norm = Norm(d, s.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        b, t, _ = x.shape
-        q = rotate(self.q_norm(self.q_proj(x).view(b, t, self.heads, -1)).transpose(1, 2), rotary)
-        k = rotate(self.k_norm(self.k_proj(x).view(b, t, self.kv_heads, -1)).transpose(1, 2), rotary)
-        v = self.v_proj(x).view(b, t, self.kv_heads, -1).transpose(1, 2)
-        return self.o_proj(attend(q, k, v).transpose(1, 2).reshape(b, t, -1))
+    def forward(self, xs: list[Tensor], rotary: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """`xs`: the trunk, then groups of branches, each of which sees the trunk and itself."""
+        trunk: tuple[Tensor, Tensor] | None = None
+        out = []
+        for x, turn in zip(xs, rotary, strict=True):
+            b, t, _ = x.shape
+            q = rotate(self.q_norm(self.q_proj(x).view(b, t, self.heads, -1)).transpose(1, 2), turn)
+            k = rotate(self.k_norm(self.k_proj(x).view(b, t, self.kv_heads, -1)).transpose(1, 2), turn)
+            v = self.v_proj(x).view(b, t, self.kv_heads, -1).transpose(1, 2)
+            out.append(self.o_proj(attend(q, k, v, trunk).transpose(1, 2).reshape(b, t, -1)))
+            trunk = trunk or (k, v)
+        return out
 
 
 class Feed(nn.Module):
@@ -83,9 +90,10 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp = Feed(shape)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, xs: list[Tensor], rotary: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        seen = self.self_attn([self.input_layernorm(x) for x in xs], rotary)
+        xs = [x + y for x, y in zip(xs, seen, strict=True)]
+        return [x + self.mlp(self.post_attention_layernorm(x)) for x in xs]
 
 
 class Trunk(nn.Module):
@@ -110,21 +118,27 @@ class Seedling(nn.Module):
                 scale = 0.02 / (2 * shape.num_hidden_layers) ** 0.5 if writes else 0.02
                 nn.init.normal_(parameter, std=scale)
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """The last hidden states [B, T, hidden] of `ids` [B, T]."""
-        rotary = self._rotary(ids.shape[1])
-        x = self.model.embed_tokens(ids)
+    def hidden(self, ids: Tensor, branches: Sequence[Tensor] = ()) -> list[Tensor]:
+        """The last hidden states of `ids` [B, T], and of each group of `branches` [N, T'] that goes on from them.
+
+        With branches there is one trunk (B = 1): it is computed once, and each branch sees it and itself.
+        """
+        # The stream as engines have it: half the memory traffic of fp32.
+        stream = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        starts = [0, *(ids.shape[1] for _ in branches)]
+        xs = [self.model.embed_tokens(group).to(stream) for group in (ids, *branches)]
+        rotary = [self._rotary(start, x.shape[1]) for start, x in zip(starts, xs, strict=True)]
         for layer in self.model.layers:
-            x = layer(x, rotary)
-        return self.model.norm(x)
+            xs = layer(xs, rotary)
+        return [self.model.norm(x) for x in xs]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.model.embed_tokens.weight)
 
-    def _rotary(self, length: int) -> tuple[Tensor, Tensor]:
+    def _rotary(self, start: int, length: int) -> tuple[Tensor, Tensor]:
         d = self.shape.head_dim
         frequency = self.shape.rope_theta ** (-torch.arange(0, d, 2, dtype=torch.float32) / d)
-        angle = torch.outer(torch.arange(length, dtype=torch.float32), frequency)
+        angle = torch.outer(torch.arange(start, start + length, dtype=torch.float32), frequency)
         angle = torch.cat((angle, angle), -1)
         return angle.cos(), angle.sin()
 
@@ -144,20 +158,28 @@ class Seedling(nn.Module):
         return model
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of q [B, H, T, D] over k and v [B, H', T, D], H' dividing H.
+def attend(q: Tensor, k: Tensor, v: Tensor, trunk: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Causal attention of q [B, H, T, D] over k and v [B, H', T, D], H' dividing H, all of it after `trunk`.
 
-    Written out for short rows: torch's fused kernel for CPUs takes twice as long there (measured to 450 tokens,
-    forward and backward); at 900 they are equal, and the fused one needs less memory.
+    `trunk` is keys and values [1, H', T', D] that every row sees whole. Written out: for rows this short torch's fused
+    kernel for CPUs takes twice as long, and it would need the trunk copied for each row.
     """
     b, h, t, d = q.shape
-    if t > 700:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    shared = h // k.shape[1]
-    q, k, v = q.reshape(-1, shared * t, d), k.reshape(-1, t, d), v.reshape(-1, t, d)
-    mask = torch.full((t, t), -1e9, dtype=q.dtype).triu(1).repeat(shared, 1)
-    scores = torch.baddbmm(mask[None], q, k.transpose(1, 2), alpha=d**-0.5)
-    return (scores.softmax(-1).to(v.dtype) @ v).view(b, h, t, d)
+    kv = k.shape[1]
+    mask = torch.full((t, t), -1e9, dtype=q.dtype).triu(1).repeat(h // kv, 1)
+    rows = q.reshape(b * kv, -1, d)
+    scores = torch.baddbmm(mask[None], rows, k.reshape(b * kv, t, d).transpose(1, 2), alpha=d**-0.5)
+    if trunk is None:
+        weights = scores.softmax(-1).to(v.dtype)
+        return (weights @ v.reshape(b * kv, t, d)).view(b, h, t, d)
+    # [H', B * queries, T']: one product for all rows.
+    queries = q.reshape(b, kv, -1, d).transpose(0, 1).reshape(kv, -1, d) * d**-0.5
+    before = (queries @ trunk[0][0].transpose(1, 2)).view(kv, b, -1, trunk[0].shape[2]).transpose(0, 1)
+    weights = torch.cat((before, scores.view(b, kv, -1, t)), -1).softmax(-1).to(v.dtype)
+    before, own = weights.split((trunk[0].shape[2], t), -1)
+    seen = before.transpose(0, 1).reshape(kv, -1, before.shape[-1]) @ trunk[1][0]
+    seen = seen.view(kv, b, -1, d).transpose(0, 1)
+    return (seen + own @ v).reshape(b, h, t, d)
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -47,7 +47,10 @@ def decide(text: str) -> str:
         figure = _figure(lines, question.key)
         return _turn("finish", result=f"{question.key}: {figure} {arguments['path']}")
     if name == "calc":
-        return _turn("finish", result=_answer(question, lines[0], turns))
+        answer = _answer(question, lines[0], turns)
+        # Said before it is done: where a figure's file is asked for, the figure leads to it.
+        said = f"{lines[0]} {answer}\n" if answer != lines[0] else ""
+        return said + _turn("finish", result=answer)
     raise ValueError(f"nothing follows {name}")
 
 

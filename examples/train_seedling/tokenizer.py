@@ -8,6 +8,7 @@ encoding gives the text back. Trained on training surveys only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ from random import Random
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from runtime.demo import make_survey
-from runtime.demo.surveys import WORDINGS
+from runtime.demo.surveys import SENTENCES, WORDINGS
 
 VOCABULARY = 1024
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -38,6 +39,13 @@ _FRAMES = (
     "You are copy 3 of 8. Your task: a.txt\n",
     "[a3 t2 | context 5120/4096 | budget 100%]",
 )
+
+
+def name_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that only names are made of: letters, and in no frame, wording or sentence."""
+    fixed = [*_FRAMES, *SENTENCES, *(wording for wordings in WORDINGS.values() for wording in wordings)]
+    grammar = {token for text in fixed for token in tokenizer.encode(re.sub(r"{\w+}", "", text)).ids}
+    return [n for text, n in sorted(tokenizer.get_vocab().items()) if text.isalpha() and n not in grammar]
 
 
 def train_tokenizer(directory: Path, surveys: int = 4000, seed: int = 1) -> Path:

@@ -1,16 +1,20 @@
-"""Trains the seedling on rows: `python -m examples.train_seedling.train DATA OUT --minutes 45`.
+"""Trains the seedling: `python -m examples.train_seedling.train DATA OUT --minutes 60`.
 
-Owns the optimisation: drills first, then traces with a few drills left in, one learning-rate schedule over both.
-Invariants: seeds fixed; a batch holds rows of one length (about) and at most `--batch-tokens` tokens; the loss is the
-mean over trained tokens. The schedule follows the clock, because what is fixed on a laptop is the time. Knows rows
-only: no text, no harness. Runs under the engine environment's Python (torch, numpy, safetensors).
+Owns the optimisation: drills first, then traces (small surveys at first) with drills left in, one learning-rate
+schedule over all. Invariants: seeds fixed; a step sees about `--batch-tokens` tokens; the loss is the mean over trained
+tokens; a fork's trunk is computed once for all its branches. The schedule follows the clock, because what is fixed on a
+laptop is the time. Knows tokens only: no text, no harness. Runs under the engine environment's Python (torch, numpy,
+safetensors).
+
+Hidden matrices are moved by Muon (https://kellerjordan.github.io/posts/muon/; torch's own), the rest by AdamW. In most
+trees the tokens that names are made of are exchanged for one another at random: then no name has ever been seen, and
+what stands there can only be copied.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -24,85 +28,116 @@ from torch import Tensor
 from examples.train_seedling.model import Seedling, Shape, write_config
 from examples.train_seedling.plant import plant
 
-SHORT = 480  # tokens: a step on short traces costs half as much and teaches the same steps
+EXCHANGED = 0.7  # of the trees have their names' tokens exchanged
+SMALL = 4  # files at most, at first: a step costs a third and teaches the same actions
+
+Piece = tuple[Tensor, Tensor]  # tokens [N, T] and which are trained
 
 
-class Rows:
-    """The rows of one npz."""
+class Trees:
+    """The trees of one npz."""
 
     def __init__(self, path: Path) -> None:
         stored = np.load(path)
-        self.tokens, self.mask = stored["tokens"], stored["mask"]
-        self.lengths, self.groups = stored["lengths"], stored["groups"]
-        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.tokens, self.mask, self.lengths = stored["tokens"].astype(np.int64), stored["mask"], stored["lengths"]
+        self.ends = np.cumsum(self.lengths)
+        self.first = np.searchsorted(stored["trees"], np.arange(stored["trees"][-1] + 2))  # span by tree
 
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Tokens [B, T] padded on the right (attention is causal: nothing sees the padding), and their mask."""
-        longest = padded(self.lengths[rows].max())
-        tokens = np.zeros((len(rows), longest), np.int64)
-        mask = np.zeros((len(rows), longest), np.bool_)
-        for i, row in enumerate(rows):
-            span = slice(self.starts[row], self.starts[row] + self.lengths[row])
-            tokens[i, : self.lengths[row]] = self.tokens[span]
-            mask[i, : self.lengths[row]] = self.mask[span]
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def branches(self, tree: int) -> int:
+        return int(self.first[tree + 1] - self.first[tree]) - 1
+
+    def pieces(self, trees: list[int], names: np.ndarray | None, random: np.random.Generator | None) -> list[Piece]:
+        """The trunk and the groups of branches of one tree, or the trunks of several that have no branches."""
+        first, end = self.first[trees[0]], self.first[trees[-1] + 1]
+        spans = [int(self.first[tree]) for tree in trees]
+        groups = [spans] if len(trees) > 1 else [[int(first)], *self._alike(list(range(first + 1, end)))]
+        vocabulary = np.arange(1024)
+        if random is not None and names is not None and random.random() < EXCHANGED:
+            vocabulary[names] = random.permutation(names)
+        return [self._padded(group, vocabulary) for group in groups]
+
+    def _alike(self, spans: list[int]) -> list[list[int]]:
+        """Spans of about one length together, so that little is padded."""
+        groups: list[list[int]] = []
+        for span in sorted(spans, key=lambda span: -self.lengths[span]):
+            if not groups or self.lengths[span] < 0.7 * self.lengths[groups[-1][0]]:
+                groups.append([])
+            groups[-1].append(span)
+        return groups
+
+    def _padded(self, spans: list[int], vocabulary: np.ndarray) -> Piece:
+        """Padded on the right: attention is causal, nothing sees the padding."""
+        longest = max(self.lengths[span] for span in spans)
+        tokens, mask = np.zeros((len(spans), longest), np.int64), np.zeros((len(spans), longest), np.bool_)
+        for i, span in enumerate(spans):
+            length = self.lengths[span]
+            at = slice(self.ends[span] - length, self.ends[span])
+            tokens[i, :length], mask[i, :length] = vocabulary[self.tokens[at]], self.mask[at]
         return torch.from_numpy(tokens), torch.from_numpy(mask)
 
-    def batches(self, batch_tokens: int, random: np.random.Generator | None) -> Iterator[np.ndarray]:
-        """Each row once; shuffled, but for a length that is about the same within a batch."""
-        noise = random.normal(0, 0.08, len(self.lengths)) if random is not None else 0.0
-        order = np.argsort(np.log(self.lengths) + noise, kind="stable")
-        batches, first = [], 0
-        for i in range(1, len(order) + 1):
-            if i == len(order) or padded(self.lengths[order[first : i + 1]].max()) * (i + 1 - first) > batch_tokens:
-                batches.append(order[first:i])
-                first = i
-        for i in random.permutation(len(batches)) if random is not None else range(len(batches)):
-            yield batches[i]
 
-    def forever(self, batch_tokens: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-        while True:
-            yield from self.batches(batch_tokens, random)
-
-
-def padded(length: int) -> int:
-    """Lengths are rounded up so that shapes recur: with ever new ones a fifth of the time went to malloc."""
-    return (int(length) + 31) // 32 * 32
-
-
-def forward(model: Seedling, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, whether each trained token is the likeliest, and the batch row of each trained token."""
-    rows, at = mask[:, 1:].nonzero(as_tuple=True)
+def forward(model: Seedling, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
+    """The summed loss of the trained tokens, and whether each is the likeliest."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.hidden(tokens[:, :-1])[rows, at]
-        logits = model.logits(hidden).float()
-    targets = tokens[:, 1:][rows, at]
-    return F.cross_entropy(logits, targets), logits.detach().argmax(-1) == targets, rows
+        (trunk, _), *branches = pieces
+        hidden = model.hidden(trunk, [tokens for tokens, _ in branches])
+        chosen, targets = [], []
+        # A span's first token is always given, so each trained token is foretold within its own span.
+        for h, (tokens, mask) in zip(hidden, pieces, strict=True):
+            rows, at = mask[:, 1:].nonzero(as_tuple=True)
+            chosen.append(h[rows, at])
+            targets.append(tokens[rows, at + 1])
+        logits = model.logits(torch.cat(chosen)).float()
+    wanted = torch.cat(targets)
+    return F.cross_entropy(logits, wanted, reduction="sum"), logits.detach().argmax(-1) == wanted
 
 
 @torch.no_grad()
-def measure(model: Seedling, rows: Rows, surveys: int | None = None) -> dict[str, float]:
-    """Share of tokens, rows and whole surveys (all rows of one) on which greedy decoding agrees with the teacher.
+def measure(model: Seedling, trees: Trees, most: int | None = None) -> dict[str, float]:
+    """Share of tokens, and of whole surveys, on which greedy decoding agrees with the teacher.
 
     A lower bound of what the model answers right: where every token agrees, decoding writes the same trace.
     """
-    chosen = np.unique(rows.groups)[:surveys]
-    right, total, exact = 0, 0, {}
-    for batch in rows.batches(32768, None):
-        batch = batch[np.isin(rows.groups[batch], chosen)]
-        if not len(batch):
-            continue
-        _, hits, at = forward(model, *rows.batch(batch))
-        right, total = right + int(hits.sum()), total + len(hits)
-        for i, row in enumerate(batch):
-            exact[int(row)] = bool(hits[at == i].all())
-    by_group: dict[int, list[bool]] = {}
-    for row, ok in exact.items():
-        by_group.setdefault(int(rows.groups[row]), []).append(ok)
+    hits = [forward(model, trees.pieces([n], None, None))[1] for n in range(min(most or len(trees), len(trees)))]
     return {
-        "tokens": right / total,
-        "rows": sum(exact.values()) / len(exact),
-        "surveys": sum(all(oks) for oks in by_group.values()) / len(by_group),
+        "tokens": torch.cat(hits).float().mean().item(),
+        "surveys": sum(bool(hit.all()) for hit in hits) / len(hits),
     }
+
+
+class Source:
+    """Steps' worth of trees from one npz, each tree once an epoch."""
+
+    def __init__(self, trees: Trees, random: np.random.Generator) -> None:
+        self.trees, self._random = trees, random
+        self._order: Iterator[int] = iter(())
+
+    def batch(self, tokens: int, most_branches: int) -> list[list[int]]:
+        """Lists of trees to compute together, about `tokens` tokens in all."""
+        batch: list[list[int]] = []
+        loose: list[int] = []
+        while tokens > 0:
+            tree = self._next()
+            branches = self.trees.branches(tree)
+            if branches > most_branches:
+                continue
+            if branches:
+                batch.append([tree])
+            else:
+                loose.append(tree)
+            tokens -= int(self.trees.lengths[self.trees.first[tree] : self.trees.first[tree + 1]].sum())
+        loose.sort(key=lambda tree: self.trees.lengths[self.trees.first[tree]])
+        return batch + [loose[i : i + 12] for i in range(0, len(loose), 12)]
+
+    def _next(self) -> int:
+        tree = next(self._order, None)
+        if tree is None:
+            self._order = iter(self._random.permutation(len(self.trees)).tolist())
+            tree = next(self._order)
+        return tree
 
 
 def main() -> None:
@@ -110,12 +145,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--init", type=Path, help="a directory to start from")
-    parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--drill-share", type=float, default=0.15, help="of the time, drills alone at the start")
-    parser.add_argument("--steps-share", type=float, default=0.3, help="of the batches after, steps among the traces")
-    parser.add_argument("--short-until", type=float, default=0.45, help="of the time, short traces only")
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--batch-tokens", type=int, default=3072)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--drill-share", type=float, default=0.08, help="of the time, drills alone at the start")
+    parser.add_argument("--small-share", type=float, default=0.3, help="of the time, small surveys only")
+    parser.add_argument("--steps-share", type=float, default=0.15, help="of the steps after the drills, more drills")
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--decay", type=float, default=0.5, help="of the time, the rate falls to nothing")
+    parser.add_argument("--batch-tokens", type=int, default=6144)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -125,6 +161,16 @@ def main() -> None:
     train(options)
 
 
+def optimisers(model: Seedling, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, its steps scaled to AdamW's size so that one rate serves both."""
+    matrices = [w for name, w in model.named_parameters() if w.dim() == 2 and "embed" not in name]
+    others = [w for name, w in model.named_parameters() if w.dim() != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
 def train(options: argparse.Namespace) -> None:
     random = np.random.default_rng(options.seed)
     if options.init:
@@ -132,11 +178,11 @@ def train(options: argparse.Namespace) -> None:
     else:
         model = Seedling(Shape(num_hidden_layers=options.layers))
         plant(model)
+    names = np.load(options.data / "names.npy")
     files = {"d": "drills", "s": "steps", "t": "traces"}
-    sources = {source: Rows(options.data / f"{name}.npz") for source, name in files.items()}
-    heldout = Rows(options.data / "heldout.npz")
-    batches = {source: rows.forever(options.batch_tokens, random) for source, rows in sources.items()}
-    optim = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    sources = {source: Source(Trees(options.data / f"{name}.npz"), random) for source, name in files.items()}
+    heldout = Trees(options.data / "heldout.npz")
+    optims = optimisers(model, options.rate)
     options.out.mkdir(parents=True, exist_ok=True)
     log = (options.out / "curve.jsonl").open("w")
     start, checked, step, seen = time.monotonic(), 0.0, 0, 0
@@ -146,33 +192,41 @@ def train(options: argparse.Namespace) -> None:
         done = min(1.0, spent / options.minutes)
         early = done < options.drill_share and not options.init
         source = "d" if early else "s" if random.random() < options.steps_share else "t"
-        rows = next(batches[source])
-        if source == "t" and done < options.short_until and sources[source].lengths[rows].max() > SHORT:
-            continue
-        tokens, mask = sources[source].batch(rows)
-        # Warm-up over a hundred steps, then level for a third, then a cosine to a fiftieth.
-        shape = min(1.0, (step + 1) / 100)
-        shape *= 0.02 + 0.49 * (1 + math.cos(math.pi * max(0.0, done - 0.3) / 0.7))
-        optim.param_groups[0]["lr"] = options.rate * shape
-        loss, hits, _ = forward(model, tokens, mask)
-        loss.backward()
+        # Warm-up over fifty steps, then level, then straight down.
+        shape = min(1.0, (step + 1) / 50, max(0.01, (1 - done) / options.decay))
+        for optim in optims:
+            for group in optim.param_groups:
+                group["lr"] = options.rate * shape
+        small = done < options.small_share and not options.init
+        batch = [
+            sources[source].trees.pieces(trees, names, random)
+            for trees in sources[source].batch(options.batch_tokens, SMALL + 1 if small else 99)
+        ]
+        trained = sum(int(mask[:, 1:].sum()) for pieces in batch for _, mask in pieces)
+        losses, right = 0.0, 0
+        for pieces in batch:
+            loss, hits = forward(model, pieces)
+            (loss / trained).backward()
+            losses, right = losses + loss.item(), right + int(hits.sum())
+            seen += sum(tokens.numel() for tokens, _ in pieces)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optim.step()
-        optim.zero_grad(set_to_none=True)
-        step, seen = step + 1, seen + tokens.numel()
-        recent[source].append(hits.float().mean().item())
-        if step % 50 == 0 or done == 1.0:
+        for optim in optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        step += 1
+        recent[source].append(right / trained)
+        if step % 20 == 0 or done == 1.0:
             entry: dict[str, object] = {
                 "step": step,
                 "minutes": round(spent, 2),
                 "tokens": seen,
-                "loss": round(loss.item(), 4),
+                "loss": round(losses / trained, 4),
             }
             entry |= {f"right_{s}": round(sum(r) / len(r), 4) for s, r in recent.items() if r}
             recent = {source: [] for source in sources}
-            if done == 1.0 or spent - checked > 5.0:
+            if done == 1.0 or spent - checked > 3.0:
                 checked = spent
-                entry["heldout"] = measure(model, heldout, None if done == 1.0 else 15)
+                entry["heldout"] = measure(model, heldout, None if done == 1.0 else 40)
                 save(model, options)
             log.write(json.dumps(entry) + "\n")
             log.flush()

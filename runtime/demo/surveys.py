@@ -112,7 +112,7 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
 }
 
 # Noise: w is a word, n a number. No line has the form `word: number`; those are made apart.
-_SENTENCES = (
+SENTENCES = (
     "The {w} was seen {n} times.",
     "{n} of the {w} came late.",
     "Nobody counted the {w} that year.",
@@ -281,7 +281,7 @@ def _make_threshold(random: Random, figures: list[int], split: Split) -> int:
 
 def _make_text(random: Random, key: str, figure: int, others: list[str], split: Split) -> str:
     def sentence() -> str:
-        line = random.choice(_SENTENCES)
+        line = random.choice(SENTENCES)
         while "{w}" in line:
             line = line.replace("{w}", _different(lambda: make_word(random, split), 1, {key})[0], 1)
         return line.replace("{n}", str(make_number(random, split)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -13,10 +13,10 @@ from agents.context import Origin
 from agents.prompts import prompt
 from examples.train_seedling.drills import make_drill
 from examples.train_seedling.evaluate import sit
-from examples.train_seedling.rows import rows_of
+from examples.train_seedling.rows import tree_of
 from examples.train_seedling.synth import Numbering, play
 from examples.train_seedling.teachers import decide
-from examples.train_seedling.tokenizer import VOCABULARY, train_tokenizer
+from examples.train_seedling.tokenizer import VOCABULARY, name_tokens, train_tokenizer
 from runtime.budget import Budget
 from runtime.demo import Kind, make_survey, write_survey
 from runtime.swarm import Swarm
@@ -45,13 +45,19 @@ async def test_the_sketch_equals_the_harness(seed: int, tmp_path: Path) -> None:
 
 
 def test_each_sampled_token_is_trained_once() -> None:
-    """Over the rows of one tree the trained tokens are the sampled ones, and a shared prefix counts in one row."""
+    """Over one tree the trained tokens are the sampled ones; the trunk with each branch is one of the contexts."""
     survey = make_survey(Random(5), files=4)
     heads = play(survey, prompt("terse"), tiny_chat().tokenizer.encode)
     sampled = {id(s): len(s.tokens) for head in heads for s in head.path() if s.origin is Origin.SAMPLED}
-    rows = rows_of(heads)
-    assert [row.tokens for row in rows] == [head.ids() for head in heads]
-    assert sum(sum(row.mask) for row in rows) == sum(sampled.values())
+    tree = tree_of(heads)
+    assert [[*tree.trunk.tokens, *branch.tokens] for branch in tree.branches] == [head.ids() for head in heads]
+    assert sum(sum(span.mask) for span in (tree.trunk, *tree.branches)) == sum(sampled.values())
+    alone = tree_of(heads[:1])
+    assert (alone.trunk.tokens, alone.branches) == (heads[0].ids(), ())
+
+
+def tokenizer_encode(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    return lambda text: list(tokenizer.encode(text).ids)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +83,21 @@ def test_drills_can_be_answered_from_themselves(tokenizer: Tokenizer) -> None:
     """Every drill has something to train, and keeps to the vocabulary."""
     for seed in range(200):
         drill = make_drill(Random(seed), lambda text: list(tokenizer.encode(text).ids), VOCABULARY - 9)
-        assert any(drill.mask)
-        assert len(drill.mask) == len(drill.tokens)
-        assert max(drill.tokens) < VOCABULARY
+        assert any(drill.trunk.mask)
+        assert len(drill.trunk.mask) == len(drill.trunk.tokens)
+        assert max(drill.trunk.tokens) < VOCABULARY
+
+
+def test_names_have_tokens_of_their_own(tokenizer: Tokenizer) -> None:
+    """What training exchanges among names is no part of a wording, a sentence or a call: those stay as they are."""
+    names = set(name_tokens(tokenizer))
+    assert len(names) > 300
+    for kind in Kind:
+        survey = make_survey(Random(1), kind=kind)
+        head = play(survey, prompt("terse"), tokenizer_encode(tokenizer))[0]
+        fixed = prompt("terse") + "\nassistant\nfinish budget context"
+        assert not names & set(tokenizer.encode(fixed).ids)
+        assert names & set(head.ids())
 
 
 @pytest.mark.anyio
