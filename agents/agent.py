@@ -18,6 +18,7 @@ __all__ = ["live"]
 
 NO_CALL = "You called no tool. Call one, or finish(result) when you are done."
 INTERRUPTED = "interrupted, outcome unknown: the run stopped while this call was under way. Look before you repeat it."
+NOT_BEGUN = "you have not begun: ask(questions), or begin(understanding)"
 ALONE = "{name} must be the only call of its turn. Nothing of this turn was done."
 
 
@@ -57,6 +58,8 @@ async def carry_out(agent: Agent, host: Host, index: int, call: Call) -> Reply:
     """Run one call; whatever is wrong with it or happens to it becomes a reply that the model can act on."""
     try:
         tool = read_call(call, host.tools)
+        if not agent.begun and not tool.onboarding:
+            raise ToolRefused(NOT_BEGUN)
     except ToolRefused as refusal:
         return Reply(text=str(refusal), error=True)
     if index in agent.started and not tool.repeatable:
@@ -64,7 +67,7 @@ async def carry_out(agent: Agent, host: Host, index: int, call: Call) -> Reply:
     else:
         head = agent.head
         if index not in agent.started:
-            await host.call_started(agent, index, tool.brief(), effects=not tool.repeatable)
+            await host.call_started(agent, index, tool.summary(), effects=not tool.repeatable)
         try:
             reply = await tool.run(agent, host)
         except (ToolRefused, FileError, CommandRefused) as refusal:

@@ -70,6 +70,10 @@ class Agent(msgspec.Struct, kw_only=True):
     copy: int = 0
     copies: int = 0
     called_by: int | None = None  # the segment whose turn created it, where a turn did
+    tasks: tuple[str, ...] = ()  # a newcomer's: once it has begun it becomes a copy for each, or does the only one
+    questions: int = 0  # rounds of questions that a newcomer may still ask before it begins
+    begun: bool = True
+    answers: bool = False  # a host fork: it exists to answer questions
     place: str | None = None  # the agent in whose isolated copy of the files it works; None: the run's directory
     children: list[str] = []
     outcome: Outcome | None = None
@@ -144,6 +148,33 @@ class Host(Protocol):
 
     async def rewind(self, agent: Agent, to: str, report: str) -> None:
         """Move the agent back to checkpoint `to`, with a report. Raises ToolRefused."""
+        ...
+
+    async def spawn(
+        self,
+        agent: Agent,
+        tasks: Sequence[str],
+        *,
+        brief: str,
+        questions: int | None,
+        wait: bool,
+        tokens: int | None,
+    ) -> Reply:
+        """Start a newcomer that is onboarded for all tasks; where `questions` is None, one for each task that is not.
+
+        Called again for a turn that has spawned already, it makes no more. Raises ToolRefused.
+        """
+        ...
+
+    async def ask(self, agent: Agent, questions: Sequence[str]) -> Reply:
+        """Have a fork of whoever started the agent answer. Raises ToolRefused."""
+        ...
+
+    async def begin(self, agent: Agent, understanding: str) -> Reply:
+        """End the agent's onboarding: it goes on with its only task, or ends with what its copies found.
+
+        Raises ToolRefused.
+        """
         ...
 
     async def wait_for(self, agent: Agent, names: Sequence[str], until: str, timeout_s: float | None) -> Reply:

@@ -12,9 +12,13 @@ from agents.host import Agent, Deed, Outcome
 from agents.prompts import prompt
 
 __all__ = [
+    "begun_text",
     "copy_text",
     "cut_text",
+    "host_text",
+    "interview_note",
     "nearly_full",
+    "newcomer_text",
     "result_line",
     "rewind_text",
     "started_text",
@@ -36,6 +40,8 @@ def copy_text(copy: int, copies: int, task: str, *, isolated: bool = False) -> s
 
 def result_line(agent: Agent) -> str:
     """What a parent is told of one child that ended."""
+    if len(agent.tasks) > 1 and agent.outcome is Outcome.FINISHED:
+        return agent.result  # the lines of the copies that a newcomer became
     said = agent.result or "(no result)"
     if agent.changes:
         said += f"\n[{agent.changes}; merge({agent.id}) takes that over]"
@@ -45,6 +51,37 @@ def result_line(agent: Agent) -> str:
 def started_text(names: Iterable[str]) -> str:
     """What a parent is told that does not wait."""
     return f"started {', '.join(names)}. You are told of each result when it is there; wait() waits for them."
+
+
+def newcomer_text(parent: str, brief: str, tasks: Sequence[str], files: Sequence[str], *, questions: bool) -> str:
+    """What a newcomer is told first. What differs between newcomers comes last."""
+    lines = ["You are new. Ask what you must know, then begin." if questions else "You are new."]
+    lines += [brief] if brief else []
+    lines += ["Your tasks, one for each copy of you:" if len(tasks) > 1 else "Your task:", *tasks]
+    return "\n".join([*lines, f"Started by {parent}, of whom you can read: {', '.join(files)}"])
+
+
+def host_text(newcomer: Agent, questions: Sequence[str]) -> str:
+    """What a host fork is told: who asks what."""
+    tasks = "; ".join(newcomer.tasks) or newcomer.task
+    return "\n".join(
+        [
+            f"You are a copy that answers {newcomer.id}, who is to do: {tasks}",
+            "It asks:",
+            *questions,
+            "Finish with answers.",
+        ]
+    )
+
+
+def begun_text(task: str) -> str:
+    """What a newcomer with one task is told when it begins."""
+    return f"Begun. Your task: {task}"
+
+
+def interview_note(path: str) -> str:
+    """Where a newcomer's questions and their answers are."""
+    return f"(interview: {path})"
 
 
 def cut_text(text: str, most: int) -> str:

@@ -60,9 +60,13 @@ class Family:
     def cancel(self, agent: Agent, name: str) -> list[Agent]:
         """End a descendant of `agent`. Raises ToolRefused for anybody else."""
         found = self._recorder.state.agents.get(name)
-        if found is None or agent.id not in self._ancestors(found):
+        if found is None or not self.descends(found, agent):
             raise ToolRefused(f"cancel: {name!r} is no agent that you started: {self._names(self.children(agent))}")
         return self.end(found, Outcome.CANCELLED, f"cancelled by {agent.id}")
+
+    def descends(self, agent: Agent, other: Agent) -> bool:
+        """Whether `agent` was started by `other`, or by an agent that was, and so on."""
+        return other.id in self._ancestors(agent)
 
     async def ended(self, name: str) -> Agent:
         """Wait until an agent ends."""
@@ -103,9 +107,6 @@ class Family:
         """Copies of the agent as it was at `cut`. Raises ToolRefused past a limit."""
         self.refuse(agent, len(tasks))
         state = self._recorder.state
-        # Every call of the turn needs an answer, and the last one's is what the copy is told.
-        calls = len(self._chat.parse(cut).calls) if cut.origin is Origin.SAMPLED else 0
-        unanswered = [NOT_DONE] * (calls - 1)
         copies = []
         for number, task in enumerate(tasks):
             name = state.next_agent(number)
@@ -114,7 +115,7 @@ class Family:
                 Copy(
                     agent=name,
                     segment=state.next_segment + number,
-                    tokens=tuple(self._chat.extend(cut, [*unanswered, text])),
+                    tokens=tuple(self.told_at(cut, text)),
                     task=task,
                     place=name if isolated else agent.place,
                 )
@@ -123,6 +124,12 @@ class Family:
             Forked(agent=agent.id, segment=cut.id, copies=tuple(copies), called_by=called_by, budget=budget)
         )
         return [state.agents[copy.agent] for copy in copies]
+
+    def told_at(self, cut: Segment, text: str) -> list[int]:
+        """The tokens that tell a copy made at `cut` its `text`."""
+        # Every call of the turn needs an answer, and the last one's is what the copy is told.
+        calls = len(self._chat.parse(cut).calls) if cut.origin is Origin.SAMPLED else 0
+        return self._chat.extend(cut, [*[NOT_DONE] * (calls - 1), text])
 
     # -- waiting --------------------------------------------------------------------------------------------
 

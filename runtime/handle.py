@@ -61,6 +61,22 @@ class AgentHandle:
         """
         return await self._swarm.branch(self.id, tasks, at=at, isolated=isolated, budget=budget)
 
+    async def spawn(
+        self,
+        tasks: Sequence[str],
+        *,
+        brief: str = "",
+        interview: bool = True,
+        questions: int = 5,
+        budget: Budget | None = None,
+    ) -> list[AgentHandle]:
+        """Fresh agents on its behalf: one newcomer that asks copies of it at most `questions` times, begins, and
+        becomes one copy of itself for each task, whose results are its result; or, without `interview`, one for each
+        task, with the brief alone. `budget` is each newcomer's. It is not told of them.
+        """
+        rounds = questions if interview else None
+        return await self._swarm.spawn_for(self.id, tasks, brief=brief, questions=rounds, budget=budget)
+
     async def rewind(self, to: str, report: str) -> None:
         """Move it back to checkpoint `to`. What it is doing stops; a call under way may or may not have had effects."""
         await self._swarm.move_back(self.id, to, report)

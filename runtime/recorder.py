@@ -18,6 +18,7 @@ from agents.chat import Chat
 from agents.context import Origin, Segment
 from runtime.records import (
     VERSION,
+    Begun,
     Ended,
     Forked,
     Given,
@@ -103,6 +104,8 @@ class Recorder:
                 self._history.append(agent, self._paragraph(segment))
             if isinstance(record, Ended):
                 self._history.write_result(record.agent, record.result)
+            if said := self._interviewed(record):
+                self._history.append_interview(*said)
         except RecordFailed as error:
             _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
         for observer in self.observers:
@@ -116,10 +119,23 @@ class Recorder:
         """Give up the run's lock."""
         self._journal.close()
 
+    def _interviewed(self, record: Record) -> tuple[str, str] | None:
+        match record:
+            case Begun():
+                return record.agent, f"## {record.agent} begins\n\n{record.understanding}"
+            case Forked(answers=True):
+                return record.agent, f"## {record.agent} asks\n\n{record.copies[0].task}"
+            case Ended() if self.state.agents[record.agent].answers:
+                asker = self.state.agents[record.agent].parent or ""
+                return asker, f"## {record.agent} answers\n\n{record.result}"
+            case _:
+                return None
+
     def _told(self, record: Record) -> Iterable[tuple[str, Segment]]:
         match record:
             case Started():
-                self._open_agent(record.agent, f"{record.agent}: started")
+                by = f" by {record.parent}" if record.parent else ""
+                self._open_agent(record.agent, f"{record.agent}: started{by}")
                 return [(record.agent, self.state.segments[record.segment])]
             case Forked():
                 of, turn = len(record.copies), self.state.segments[record.segment].turn

@@ -15,6 +15,7 @@ from runtime.engine.base import FinishReason
 
 __all__ = [
     "VERSION",
+    "Begun",
     "CallEnded",
     "CallStarted",
     "Closed",
@@ -64,13 +65,21 @@ class Opened(_Record, frozen=True, kw_only=True):
 
 
 class Started(_Record, frozen=True, kw_only=True):
-    """A root agent, with a context of its own."""
+    """An agent with a context of its own: a root, or a newcomer that the turn `called_by` of `parent` asked for.
+
+    A newcomer with `tasks` is onboarded first and may ask `questions` times.
+    """
 
     agent: str
     segment: int
     tokens: tuple[int, ...]
     task: str
     budget: Budget | None = None
+    parent: str | None = None
+    called_by: int | None = None
+    tasks: tuple[str, ...] = ()
+    questions: int = 0
+    place: str | None = None
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,6 +96,7 @@ class Forked(_Record, frozen=True, kw_only=True):
     """An agent was copied, once for each of `copies`, at `segment`: all of them or, after a crash, none.
 
     `called_by` is the segment whose turn asked for it; None where that was done from outside. `budget` is each copy's.
+    With `answers` the copy is a host fork: `segment` is of whoever started `agent`, whose questions it answers.
     """
 
     agent: str
@@ -94,6 +104,14 @@ class Forked(_Record, frozen=True, kw_only=True):
     copies: tuple[Copy, ...]
     called_by: int | None = None
     budget: Budget | None = None
+    answers: bool = False
+
+
+class Begun(_Record, frozen=True, kw_only=True):
+    """A newcomer's onboarding is over."""
+
+    agent: str
+    understanding: str
 
 
 class Sampled(_Record, frozen=True, kw_only=True):
@@ -187,6 +205,7 @@ Record = (
     Opened
     | Started
     | Forked
+    | Begun
     | Sampled
     | Warmed
     | Given

@@ -15,6 +15,7 @@ from agents.host import Agent, Deed, Outcome
 from runtime.budget import Account, Budget
 from runtime.engine.base import FinishReason
 from runtime.records import (
+    Begun,
     CallEnded,
     CallStarted,
     Closed,
@@ -88,11 +89,11 @@ class RunState:
                 self.run, self.settings, self.started_at = record.run, record.settings, record.at
                 self.account.budget = record.settings.budget
             case Started():
-                base = self._segment(record.segment, None, record.tokens)
-                agent = Agent(id=record.agent, parent=None, task=record.task, depth=0, base=base, head=base)
-                self._born(agent, record.budget)
+                self._started(record)
             case Forked():
                 self._forked(record)
+            case Begun():
+                self.agents[record.agent].begun = True
             case Sampled():
                 self._sampled(record)
             case Warmed():
@@ -151,8 +152,28 @@ class RunState:
         self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.active_s)
         account.lived(1)
 
+    def _started(self, record: Started) -> None:
+        base = self._segment(record.segment, None, record.tokens)
+        parent = self.agents[record.parent] if record.parent is not None else None
+        agent = Agent(
+            id=record.agent,
+            parent=record.parent,
+            task=record.task,
+            depth=parent.depth + 1 if parent is not None else 0,
+            base=base,
+            head=base,
+            called_by=record.called_by,
+            tasks=record.tasks,
+            questions=record.questions,
+            begun=not record.tasks,
+            place=record.place,
+        )
+        self._born(agent, record.budget)
+        if parent is not None:
+            self.spawns += 1
+            parent.deeds.append(Deed(segment=parent.head.id, text=f"started {agent.id}"))
+
     def _forked(self, record: Forked) -> None:
-        self.forks += 1
         parent, cut = self.agents[record.agent], self.segments[record.segment]
         for number, copy in enumerate(record.copies, 1):
             base = self._segment(copy.segment, cut, copy.tokens)
@@ -163,12 +184,17 @@ class RunState:
                 depth=parent.depth + 1,
                 base=base,
                 head=base,
-                copy=number,
-                copies=len(record.copies),
+                copy=0 if record.answers else number,
+                copies=0 if record.answers else len(record.copies),
+                answers=record.answers,
                 called_by=record.called_by,
                 place=copy.place,
             )
             self._born(agent, record.budget)
+        if record.answers:
+            parent.questions -= 0 if parent.begun else 1
+            return
+        self.forks += 1
         names = ", ".join(copy.agent for copy in record.copies)
         parent.deeds.append(Deed(segment=parent.head.id, text=f"started {names}"))
 

@@ -28,29 +28,27 @@ from msgspec import structs
 
 from agents.agent import live
 from agents.chat import Chat
-from agents.context import Segment
 from agents.host import Agent, Outcome, Reply, ToolRefused
-from agents.prompts import prompt
-from agents.told import cut_text, nearly_full, result_line, status_line
+from agents.told import interview_note, result_line
 from agents.tools import TOOLS, Tool, schema
 from runtime.budget import Account, Budget
 from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
 from runtime.family import Family
 from runtime.handle import AgentHandle, Result
+from runtime.onboarding import Onboarding
 from runtime.places import Places
 from runtime.recorder import Observer, Recorder
 from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Settings, Started
 from runtime.state import RunState
 from runtime.stats import Stats, count
-from runtime.turns import LEAST_TURN_TOKENS, Taken, Turns
+from runtime.telling import Telling
+from runtime.turns import Taken, Turns
 from workspace import BranchFailed, FileTree, RunLayout, Sandbox
 
 __all__ = ["Swarm"]
 
 # How long the engine gets to forget a session once its agent is leaving: it is a courtesy to the cache.
 RELEASE_SECONDS = 5.0
-# The share of its context at which an agent is told that it is nearly full: time enough for some turns.
-NEARLY_FULL = 0.8
 
 
 class Swarm:
@@ -94,6 +92,8 @@ class Swarm:
         self._chat: Chat
         self._turns: Turns
         self._family: Family
+        self._onboarding: Onboarding
+        self._telling: Telling
         self._places: Places
 
     # -- life of the swarm ----------------------------------------------------------------------------------
@@ -119,7 +119,9 @@ class Swarm:
                         f"{layout.root}: the run was made with model {self._settings.model}, the engine serves {model}"
                     )
             self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
-            self._family = Family(self._recorder, chat, self._status)
+            self._telling = tell = Telling(chat, self._capacity, self._tools, self._account)
+            self._family = Family(self._recorder, chat, tell.status)
+            self._onboarding = Onboarding(self._recorder, self._family, tell.begin, tell.status)
             self._turns = Turns(
                 self._engine, self._capacity, self._recorder, self._settings, chat.stop_token_ids, self._tag()
             )
@@ -175,7 +177,7 @@ class Swarm:
             self._settings = structs.replace(self._settings, model=self._capacity.model)
             self._recorder.open(self._settings, task)
         name = self.state.next_agent()
-        tokens = tuple(self._begin(f"{task}\n{self._status(name, None, None)}"))
+        tokens = tuple(self._telling.begin(f"{task}\n{self._telling.status(name, None, None)}"))
         segment = self.state.next_segment
         self._recorder.commit(Started(agent=name, segment=segment, tokens=tokens, task=task, budget=budget))
         self._watch_over(self.state.agents[name])
@@ -207,6 +209,14 @@ class Swarm:
         cut = self._family.cut(agent, at)
         copies = self._family.copy(agent, cut, tasks, called_by=None, budget=budget, isolated=isolated)
         return [AgentHandle(self, self._watch_over(copy).id) for copy in copies]
+
+    async def spawn_for(
+        self, name: str, tasks: Sequence[str], *, brief: str, questions: int | None, budget: Budget | None
+    ) -> list[AgentHandle]:
+        """Start newcomers on an agent's behalf. See `AgentHandle.spawn`."""
+        agent = self.state.agents[name]
+        made = self._onboarding.newcomers(agent, tasks, brief=brief, questions=questions, budget=budget, called_by=None)
+        return [AgentHandle(self, self._watch_over(newcomer).id) for newcomer in made]
 
     async def move_back(self, name: str, to: str, report: str) -> None:
         """Rewind an agent from outside. See `AgentHandle.rewind`."""
@@ -254,11 +264,16 @@ class Swarm:
 
     def result_of(self, agent: Agent, name: str) -> str | None:
         """See Host."""
-        child = next((child for child in self._family.children(agent) if child.id == name), None)
-        return child.result if child is not None and child.outcome is Outcome.FINISHED else None
+        found = self.state.agents.get(name)
+        if found is None or not self._family.descends(found, agent):
+            return None
+        return found.result if found.outcome is Outcome.FINISHED else None
 
     async def sample(self, agent: Agent) -> None:
         """See Host."""
+        if self._onboarding.dallies(agent):
+            self._end(agent, Outcome.FAILED, f"{agent.id} never began")
+            return
         deadline = min(self._deadline(account) for account in self._account(agent).chain())
         taken = Taken.OUT_OF_BUDGET
         try:
@@ -278,8 +293,7 @@ class Swarm:
         """See Host."""
         told = {name for reply in agent.replies.values() for name in reply.told}
         news = self._family.news(agent, told)
-        tail = "\n".join([*map(result_line, news), *self._warning(agent), self._status(agent.id, agent, agent.head)])
-        tokens = tuple(self._fitting(agent.head, texts, tail))
+        tokens = tuple(self._telling.extension(agent, texts, [result_line(child) for child in news]))
         names = tuple(sorted(told | {child.id for child in news}))
         self._recorder.commit(Given(agent=agent.id, segment=self.state.next_segment, tokens=tokens, told=names))
 
@@ -309,6 +323,49 @@ class Swarm:
                 await self._settled[copy.id].wait()
         return await self._results(agent, copies, "all", None) if wait else self._family.started(copies)
 
+    async def spawn(
+        self,
+        agent: Agent,
+        tasks: Sequence[str],
+        *,
+        brief: str,
+        questions: int | None,
+        wait: bool,
+        tokens: int | None,
+    ) -> Reply:
+        """See Host."""
+        budget = None if tokens is None else Budget(sampled_tokens=tokens, turns=None)
+        newcomers = self._onboarding.spawn(agent, tasks, brief=brief, questions=questions, budget=budget)
+        for newcomer in newcomers:
+            self._watch_over(newcomer)
+        reply = await self._results(agent, newcomers, "all", None) if wait else self._family.started(newcomers)
+        if questions is None:
+            return reply
+        path = self.shown_path(self.layout.interview(newcomers[0].id))
+        return structs.replace(reply, text=f"{reply.text}\n{interview_note(path)}")
+
+    async def ask(self, agent: Agent, questions: Sequence[str]) -> Reply:
+        """See Host."""
+        host = self._watch_over(self._onboarding.ask(agent, questions))
+        reply = await self._results(agent, [host], "all", None)
+        answered = host.outcome is Outcome.FINISHED
+        return structs.replace(reply, text=host.result if answered else reply.text, error=not answered)
+
+    async def begin(self, agent: Agent, understanding: str) -> Reply:
+        """See Host."""
+        self._onboarding.begun(agent, understanding)
+        if len(agent.tasks) == 1:
+            return self._onboarding.first_words(agent)
+        copies = self._family.of_this_turn(agent)
+        if not copies:
+            copies = self._family.copy(agent, agent.head, agent.tasks, called_by=agent.head.id)
+            for copy in copies:
+                self._watch_over(copy)
+        reply = await self._results(agent, copies, "all", None)
+        # Its copies are all that is left of it: what they found is what it found.
+        self._end(agent, Outcome.FINISHED, reply.text)
+        return reply
+
     async def rewind(self, agent: Agent, to: str, report: str) -> None:
         """See Host."""
         self._family.rewind(agent, to, report)
@@ -334,8 +391,10 @@ class Swarm:
     # -- the rest -------------------------------------------------------------------------------------------
 
     def _watch_over(self, agent: Agent) -> Agent:
+        """See that the agent has a task, unless it has ended."""
         self._family.watch(agent)
-        if agent.outcome is None:
+        idle = self._idle.get(agent.id)
+        if agent.outcome is None and (idle is None or idle.is_set()):
             self._idle[agent.id], self._settled[agent.id] = anyio.Event(), anyio.Event()
             self._group.start_soon(partial(self._live, agent), name=f"agent {agent.id}")
         return agent
@@ -382,28 +441,7 @@ class Swarm:
         if agent.head.turn == 0:  # even a context that holds nothing but the task is too long
             self._end(agent, Outcome.FAILED, f"its task does not fit its context ({agent.head.length} tokens)")
         else:
-            self._family.succeed(agent, self._begin)
-
-    def _fitting(self, head: Segment, texts: Sequence[str], tail: str) -> list[int]:
-        """The tokens of `texts` and `tail`, the texts cut so that the context keeps room to act on them."""
-        room = (
-            self._capacity.context_tokens
-            - head.length
-            - max(self._capacity.context_tokens // 16, 4 * LEAST_TURN_TOKENS)
-        )
-        shown = max(map(len, texts))
-        while True:
-            *before, last = (cut_text(text, shown) for text in texts)
-            tokens = self._chat.extend(head, [*before, f"{last}\n{tail}"])
-            if len(tokens) <= room or shown == 0:
-                return tokens
-            # Aim a little below what would fit: text differs in how many characters a token has.
-            shown = int(shown * 0.9 * max(room, 0) / len(tokens)) if shown > 64 else 0
-
-    def _begin(self, message: str) -> list[int]:
-        if self._chat.terse:
-            return self._chat.begin(prompt("terse"), message)
-        return self._chat.begin(prompt("system"), message, [schema(tool) for tool in self._tools.values()])
+            self._family.succeed(agent, self._telling.begin)
 
     def _tag(self) -> str | None:
         if not self._settings.constrain:
@@ -413,18 +451,8 @@ class Swarm:
         functions = [schema(tool)["function"] for tool in self._tools.values()]
         return tool_call_tag([(function["name"], function["parameters"]) for function in functions])
 
-    def _warning(self, agent: Agent) -> list[str]:
-        most = self._capacity.context_tokens
-        full = agent.head.length > NEARLY_FULL * most and self._turns.room(agent) > LEAST_TURN_TOKENS
-        return [nearly_full(agent.head.length, most)] if full else []
-
-    def _status(self, name: str, account_of: Agent | None, head: Segment | None) -> str:
-        account = self.state.account if account_of is None else self._account(account_of)
-        turn, length = (head.turn, head.length) if head is not None else (0, 0)
-        return status_line(name, turn, length, self._capacity.context_tokens, account.left())
-
-    def _account(self, agent: Agent) -> Account:
-        return self.state.accounts[agent.id]
+    def _account(self, agent: Agent | None) -> Account:
+        return self.state.account if agent is None else self.state.accounts[agent.id]
 
     def _deadline(self, account: Account) -> float:
         """When the time of an account's budget is over, on the event loop's clock."""

@@ -43,6 +43,10 @@ class History:
         """Add a paragraph to the agent's history: `text` after an empty line, ending in a newline."""
         _append(self._layout.history(agent), "\n" + harmless(text).rstrip("\n") + "\n")
 
+    def append_interview(self, agent: str, text: str) -> None:
+        """Add a paragraph to the record of what the agent asked and was answered."""
+        _append(self._layout.interview(agent), harmless(text).rstrip("\n") + "\n\n")
+
     def write_task(self, text: str) -> Path:
         """Write the run's original prompt, whole and unaltered. Returns its path."""
         return _replace(self._layout.task, text)

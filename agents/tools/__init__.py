@@ -6,6 +6,7 @@ from agents.tools.family import Cancel, Merge, Wait
 from agents.tools.files import ListFiles, ReadFile, Search, WriteFile
 from agents.tools.finish import Finish
 from agents.tools.fork import Fork
+from agents.tools.onboarding import Ask, Begin, Spawn
 from agents.tools.rewind import Rewind
 from agents.tools.shell import Shell
 
@@ -13,5 +14,8 @@ __all__ = ["TOOLS", "Tool", "read_call", "schema"]
 
 TOOLS: dict[str, type[Tool]] = {
     tool.name: tool
-    for tool in (ListFiles, ReadFile, WriteFile, Search, Shell, Calc, Fork, Wait, Cancel, Merge, Rewind, Finish)
+    for tool in (
+        *(ListFiles, ReadFile, WriteFile, Search, Shell, Calc),
+        *(Fork, Spawn, Ask, Begin, Wait, Cancel, Merge, Rewind, Finish),
+    )
 }

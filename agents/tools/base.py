@@ -21,14 +21,15 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A call that has been read and checked.
 
     `alone`: must be the only call of its turn. `repeatable`: running it twice does no harm, so a call that a crash
-    interrupted is simply run again.
+    interrupted is simply run again. `onboarding`: a newcomer may call it before it has begun.
     """
 
     name: ClassVar[str]
     alone: ClassVar[bool] = False
     repeatable: ClassVar[bool] = False
+    onboarding: ClassVar[bool] = False
 
-    def brief(self) -> str:
+    def summary(self) -> str:
         """The call in a few words, for people who watch and for reports."""
         return self.name
 

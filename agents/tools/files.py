@@ -23,7 +23,7 @@ class ListFiles(Tool, frozen=True, kw_only=True):
     repeatable: ClassVar[bool] = True
     path: Path = "."
 
-    def brief(self) -> str:
+    def summary(self) -> str:
         return f"list_files {self.path}"
 
     async def run(self, agent: Agent, host: Host) -> Reply:
@@ -39,7 +39,7 @@ class ReadFile(Tool, frozen=True, kw_only=True):
     path: Path
     offset_lines: Annotated[int, Meta(description="lines to skip", ge=0)] = 0
 
-    def brief(self) -> str:
+    def summary(self) -> str:
         return f"read_file {self.path}"
 
     async def run(self, agent: Agent, host: Host) -> Reply:
@@ -54,7 +54,7 @@ class WriteFile(Tool, frozen=True, kw_only=True):
     path: Path
     text: str
 
-    def brief(self) -> str:
+    def summary(self) -> str:
         return f"write_file {self.path}"
 
     async def run(self, agent: Agent, host: Host) -> Reply:

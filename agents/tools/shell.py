@@ -19,7 +19,7 @@ class Shell(Tool, frozen=True, kw_only=True):
     command: str
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 60.0
 
-    def brief(self) -> str:
+    def summary(self) -> str:
         return f"shell `{self.command[:60]}`"
 
     async def run(self, agent: Agent, host: Host) -> Reply:

@@ -76,7 +76,7 @@ class Events:
             case Opened():
                 self._begun("run_started", record.settings.model)
             case Started():
-                self._write("agent_started", agent=record.agent, parent=None, task=record.task)
+                self._write("agent_started", agent=record.agent, parent=record.parent, task=record.task)
             case Forked():
                 for copy in record.copies:
                     self._write("agent_started", agent=copy.agent, parent=record.agent, task=copy.task)
