@@ -31,6 +31,7 @@ class Outcome(enum.StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     OUT_OF_BUDGET = "out_of_budget"
+    REJECTED = "rejected"
     CANCELLED = "cancelled"
 
 
@@ -74,6 +75,9 @@ class Agent(msgspec.Struct, kw_only=True):
     questions: int = 0  # rounds of questions that a newcomer may still ask before it begins
     begun: bool = True
     answers: bool = False  # a host fork: it exists to answer questions
+    reviews: bool = False  # it ends with a verdict on its parent's work
+    accepted: bool | None = None  # its verdict
+    returned: dict[int, str] = {}  # its results that were not accepted: the segment that finished, and why
     place: str | None = None  # the agent in whose isolated copy of the files it works; None: the run's directory
     children: list[str] = []
     outcome: Outcome | None = None
@@ -189,6 +193,10 @@ class Host(Protocol):
         """Apply what an isolated child changed to the agent's own directory. Raises ToolRefused."""
         ...
 
-    async def finish(self, agent: Agent, result: str) -> None:
-        """End the agent with its result."""
+    async def judge(self, agent: Agent, *, accepted: bool, comments: str) -> None:
+        """End a reviewer with its verdict. Raises ToolRefused for any other agent."""
+        ...
+
+    async def finish(self, agent: Agent, result: str) -> Reply:
+        """End the agent with its result; where the result is examined first, tell it what to revise."""
         ...

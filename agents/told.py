@@ -20,6 +20,7 @@ __all__ = [
     "nearly_full",
     "newcomer_text",
     "result_line",
+    "review_text",
     "rewind_text",
     "started_text",
     "status_line",
@@ -71,6 +72,15 @@ def host_text(newcomer: Agent, questions: Sequence[str]) -> str:
             *questions,
             "Finish with answers.",
         ]
+    )
+
+
+def review_text(task: str, result: str) -> str:
+    """What a reviewer is told first. What differs between reviews comes last."""
+    return (
+        "You review work that is said to be done, by an agent whose context you do not see. Read the task, look at the "
+        "files themselves, run what can be run, and end with verdict(accept or revise, comments). Accept only what you "
+        f"have seen to be right.\nThe task is in {task}. The result:\n{result}"
     )
 
 

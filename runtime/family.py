@@ -180,7 +180,11 @@ class Family:
         return [
             child
             for child in self.children(agent)
-            if child.outcome is not None and child.id not in agent.delivered and child.id not in told
+            if child.outcome is not None
+            and child.id not in agent.delivered
+            and child.id not in told
+            # Those that answer or review report to the call that made them.
+            and not (child.answers or child.reviews)
         ]
 
     # -- heads that move ------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ __all__ = [
     "Ended",
     "Forked",
     "Given",
+    "Judged",
     "Opened",
     "Record",
     "Resumed",
+    "Returned",
     "Rewound",
     "Sampled",
     "Settings",
@@ -50,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     constrain: bool = False
     unsandboxed: bool = False
     budget: Budget = Budget()
+    check: str = ""  # a command that must pass before the lead's result is accepted
+    review: bool = False  # have it reviewed by a fresh agent
+    review_rounds: int = 3  # how often at most it may be sent back
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag=str.lower):
@@ -79,6 +84,7 @@ class Started(_Record, frozen=True, kw_only=True):
     called_by: int | None = None
     tasks: tuple[str, ...] = ()
     questions: int = 0
+    reviews: bool = False
     place: str | None = None
 
 
@@ -181,6 +187,22 @@ class CallEnded(_Record, frozen=True, kw_only=True):
     reply: Reply
 
 
+class Judged(_Record, frozen=True, kw_only=True):
+    """A reviewer's verdict."""
+
+    agent: str
+    accepted: bool
+    comments: str = ""
+
+
+class Returned(_Record, frozen=True, kw_only=True):
+    """An agent's result was not accepted; `segment` is the turn that called finish."""
+
+    agent: str
+    segment: int
+    reason: str
+
+
 class Ended(_Record, frozen=True, kw_only=True):
     """An agent stopped. `changes`: what it changed in its isolated copy of the files, in a line."""
 
@@ -213,6 +235,8 @@ Record = (
     | Succeeded
     | CallStarted
     | CallEnded
+    | Judged
+    | Returned
     | Ended
     | Resumed
     | Closed

@@ -22,9 +22,11 @@ from runtime.records import (
     Ended,
     Forked,
     Given,
+    Judged,
     Opened,
     Record,
     Resumed,
+    Returned,
     Rewound,
     Sampled,
     Settings,
@@ -122,6 +124,10 @@ class RunState:
                 agent.replies[record.index] = record.reply
                 if record.reply.did:
                     agent.deeds.append(Deed(segment=agent.head.id, text=record.reply.did))
+            case Judged():
+                self.agents[record.agent].accepted = record.accepted
+            case Returned():
+                self.agents[record.agent].returned[record.segment] = record.reason
             case Ended():
                 agent = self.agents[record.agent]
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""
@@ -166,6 +172,7 @@ class RunState:
             tasks=record.tasks,
             questions=record.questions,
             begun=not record.tasks,
+            reviews=record.reviews,
             place=record.place,
         )
         self._born(agent, record.budget)

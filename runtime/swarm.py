@@ -38,7 +38,8 @@ from runtime.handle import AgentHandle, Result
 from runtime.onboarding import Onboarding
 from runtime.places import Places
 from runtime.recorder import Observer, Recorder
-from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Settings, Started
+from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Returned, Settings, Started
+from runtime.review import Review
 from runtime.state import RunState
 from runtime.stats import Stats, count
 from runtime.telling import Telling
@@ -94,6 +95,7 @@ class Swarm:
         self._family: Family
         self._onboarding: Onboarding
         self._telling: Telling
+        self._review: Review
         self._places: Places
 
     # -- life of the swarm ----------------------------------------------------------------------------------
@@ -122,6 +124,7 @@ class Swarm:
             self._telling = tell = Telling(chat, self._capacity, self._tools, self._account)
             self._family = Family(self._recorder, chat, tell.status)
             self._onboarding = Onboarding(self._recorder, self._family, tell.begin, tell.status)
+            self._review = Review(self._recorder, self._family, tell.begin, tell.status)
             self._turns = Turns(
                 self._engine, self._capacity, self._recorder, self._settings, chat.stop_token_ids, self._tag()
             )
@@ -384,9 +387,36 @@ class Swarm:
         """See Host."""
         return await self._places.merge(self._family.child(agent, name), agent)
 
-    async def finish(self, agent: Agent, result: str) -> None:
+    async def judge(self, agent: Agent, *, accepted: bool, comments: str) -> None:
         """See Host."""
-        self._end(agent, Outcome.FINISHED, result, await self._places.changes(agent))
+        self._review.judge(agent, accepted=accepted, comments=comments)
+        self._end(agent, Outcome.FINISHED, comments)
+
+    async def finish(self, agent: Agent, result: str) -> Reply:
+        """See Host."""
+        if agent.reviews:
+            raise ToolRefused("finish: you are a reviewer: end with verdict(accept or revise, comments)")
+        objection = await self._examined(agent, result) if self._review.wanted(agent) else ""
+        if not objection:
+            self._end(agent, Outcome.FINISHED, result, await self._places.changes(agent))
+        elif len(agent.returned) >= self._settings.review_rounds:
+            self._end(agent, Outcome.REJECTED, result, await self._places.changes(agent))
+        return Reply(text=objection, error=bool(objection))
+
+    async def _examined(self, agent: Agent, result: str) -> str:
+        """What is wrong with a result, in words, "" if nothing is; recorded, so that a crash does not ask twice."""
+        head = agent.head.id
+        if head in agent.returned:
+            return agent.returned[head]
+        agent.activity = "being reviewed"
+        objection = await self._review.check(agent, self.sandbox(agent))
+        reviewer = None if objection else self._review.reviewer(agent, result)
+        if reviewer is not None:
+            await self._results(agent, [self._watch_over(reviewer)], "all", None)
+            objection = self._review.objection(reviewer)
+        if objection:
+            self._recorder.commit(Returned(agent=agent.id, segment=head, reason=objection))
+        return objection
 
     # -- the rest -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from agents.tools.files import ListFiles, ReadFile, Search, WriteFile
 from agents.tools.finish import Finish
 from agents.tools.fork import Fork
 from agents.tools.onboarding import Ask, Begin, Spawn
+from agents.tools.review import Verdict
 from agents.tools.rewind import Rewind
 from agents.tools.shell import Shell
 
@@ -16,6 +17,6 @@ TOOLS: dict[str, type[Tool]] = {
     tool.name: tool
     for tool in (
         *(ListFiles, ReadFile, WriteFile, Search, Shell, Calc),
-        *(Fork, Spawn, Ask, Begin, Wait, Cancel, Merge, Rewind, Finish),
+        *(Fork, Spawn, Ask, Begin, Wait, Cancel, Merge, Rewind, Verdict, Finish),
     )
 }

@@ -19,5 +19,4 @@ class Finish(Tool, frozen=True, kw_only=True):
     result: str
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        await host.finish(agent, self.result)
-        return Reply(text="")
+        return await host.finish(agent, self.result)

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EXIT_CODES", "Session", "View", "choose_view"]
 
-EXIT_CODES = {Outcome.FINISHED: 0, Outcome.FAILED: 1, Outcome.CANCELLED: 1, Outcome.OUT_OF_BUDGET: 3}
+EXIT_CODES = {
+    Outcome.FINISHED: 0,
+    Outcome.FAILED: 1,
+    Outcome.REJECTED: 1,
+    Outcome.CANCELLED: 1,
+    Outcome.OUT_OF_BUDGET: 3,
+}
 
 Judge = Callable[[str], Judgement]
 MakeSwarm = Callable[["Engine", list[Callable[[Record], None]]], "Swarm"]

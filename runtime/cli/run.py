@@ -31,9 +31,16 @@ def run(
     unsandboxed: Annotated[
         bool, typer.Option("--unsandboxed", help="Run shell commands without a sandbox where none can be had.")
     ] = False,
+    check: Annotated[
+        str, typer.Option(metavar="CMD", help="A command that must pass before the result is accepted.")
+    ] = "",
+    review: Annotated[
+        bool, typer.Option("--review", help="Have the result reviewed by a fresh agent before it is accepted.")
+    ] = False,
+    review_rounds: Annotated[int, typer.Option(min=0, help="How often at most a result is sent back.")] = 3,
     as_json: Json = False,
 ) -> int:
-    """Run a task to its end. Exits with 0 finished, 1 failed, 2 bad input, 3 out of budget, 130 interrupted."""
+    """Run a task to its end. Exits with 0 finished, 1 failed or rejected, 2 bad input, 3 out of budget, 130 interrupted."""
     text = read_task(task)
     place = read_directory(directory)
     limits = read_budget(budget)
@@ -52,6 +59,9 @@ def run(
         constrain=constrain,
         unsandboxed=unsandboxed,
         budget=limits,
+        check=check,
+        review=review,
+        review_rounds=review_rounds,
     )
     session = Session(
         engine,
