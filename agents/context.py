@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import enum
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["Origin", "Segment"]
+
+_NO_LOGPROBS = array("f")  # of every given segment: never changed
 
 
 class Origin(enum.StrEnum):
@@ -54,14 +56,16 @@ class Segment:
         parent: Segment | None,
         origin: Origin,
         tokens: Iterable[int],
-        logprobs: Iterable[float] = (),
+        logprobs: Sequence[float] = (),
         version: str = "",
     ) -> None:
         self.id = id
         self.parent = parent
         self.origin = origin
         self.tokens = array("I", tokens)
-        self.logprobs = array("f", logprobs)  # fp32: what the engine computes in, half the memory of fp64
+        self.logprobs = (
+            array("f", logprobs) if logprobs else _NO_LOGPROBS
+        )  # fp32: what the engine computes in, half the memory of fp64
         self.version = version  # the engine's weight version, for sampled segments
         self.length: int = len(self.tokens) + (parent.length if parent else 0)
         begins = origin is Origin.SAMPLED and (parent is None or parent.origin is Origin.GIVEN)
@@ -91,6 +95,13 @@ class Segment:
         if self._json is None:
             self._json = ",".join(map(str, self.tokens)).encode()
         return self._json
+
+    def forget_json(self, until: Segment | None) -> None:
+        """Drop the encoded ids of the path after `until`: whoever was sent them has ended. They can be made again."""
+        for segment in self.path():
+            if segment is until:
+                return
+            segment._json = None
 
     def whole_turn(self) -> tuple[Segment | None, list[int]]:
         """For a sampled head: the given segment that its turn followed, and all the turn's tokens so far."""

@@ -87,6 +87,7 @@ class Agent(msgspec.Struct, kw_only=True):
     started: dict[int, str] = {}  # calls of the head's turn that began, by index: what they call
     replies: dict[int, Reply] = {}  # calls of the head's turn that ended
     delivered: dict[str, int] = {}  # children whose results it was told, and the segment that told it
+    letters: list[str] = []  # the ids of those that it was told
     deeds: list[Deed] = []
     turns: int = 0
     rewinds: int = 0
@@ -181,8 +182,15 @@ class Host(Protocol):
         """
         ...
 
+    async def send(self, agent: Agent, to: Sequence[str], subject: str, body: str, *, in_reply_to: str) -> Reply:
+        """Deliver a letter to agents, to `all` or to `human`. Raises ToolRefused."""
+        ...
+
     async def wait_for(self, agent: Agent, names: Sequence[str], until: str, timeout_s: float | None) -> Reply:
-        """Wait for children, and return the results of those that ended. Raises ToolRefused."""
+        """Wait for children, and return the results of those that ended. Mail ends the wait early.
+
+        Raises ToolRefused.
+        """
         ...
 
     async def cancel(self, agent: Agent, name: str) -> Reply:

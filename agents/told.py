@@ -17,6 +17,7 @@ __all__ = [
     "cut_text",
     "host_text",
     "interview_note",
+    "letter_text",
     "nearly_full",
     "newcomer_text",
     "result_line",
@@ -28,9 +29,12 @@ __all__ = [
 ]
 
 
-def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, budget: float) -> str:
-    """`[a3 t12 | context 5120/32768 | budget 81%]`: id, checkpoint, tokens so far, share of the budget left."""
-    return f"[{name} t{turn} | context {used_tokens}/{context_tokens} | budget {budget:.0%}]"
+def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, budget: float, mail: int = 0) -> str:
+    """`[a3 t12 | context 5120/32768 | budget 81% | mail 1]`: id, checkpoint, tokens so far, share of the budget left,
+    and, where there are any, the letters that came with this message.
+    """
+    letters = f" | mail {mail}" if mail else ""
+    return f"[{name} t{turn} | context {used_tokens}/{context_tokens} | budget {budget:.0%}{letters}]"
 
 
 def copy_text(copy: int, copies: int, task: str, *, isolated: bool = False) -> str:
@@ -92,6 +96,12 @@ def begun_text(task: str) -> str:
 def interview_note(path: str) -> str:
     """Where a newcomer's questions and their answers are."""
     return f"(interview: {path})"
+
+
+def letter_text(id: str, sender: str, subject: str, body: str, most: int, mailbox: str) -> str:
+    """What an agent is told of a letter: at most `most` characters of it, and where the whole is."""
+    more = f"\n[cut after {most} of {len(body)} characters: the whole is in {mailbox}/cur]" if len(body) > most else ""
+    return f"Mail {id} from {sender}: {subject}\n{body[:most].rstrip()}{more}"
 
 
 def cut_text(text: str, most: int) -> str:

@@ -9,7 +9,8 @@ one record, so a crash leaves it done or not done. Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import anyio
 
@@ -35,22 +36,17 @@ class Family:
         self._recorder = recorder
         self._chat = chat
         self._status = status
-        self._ended: dict[str, anyio.Event] = {}
+        self._ended: dict[str, anyio.Event] = {}  # of those that somebody waits for
 
     # -- ends -----------------------------------------------------------------------------------------------
-
-    def watch(self, agent: Agent) -> None:
-        """Let others wait for it."""
-        event = self._ended.setdefault(agent.id, anyio.Event())
-        if agent.outcome is not None:
-            event.set()
 
     def end(self, agent: Agent, outcome: Outcome, result: str, changes: str = "") -> list[Agent]:
         """The agent stops, and with it the living agents that its turns created. Returns all that stopped."""
         if agent.outcome is not None:
             return []
         self._recorder.commit(Ended(agent=agent.id, outcome=outcome, result=result, changes=changes))
-        self._ended[agent.id].set()
+        if awaited := self._ended.pop(agent.id, None):
+            awaited.set()
         stopped = [agent]
         for child in self.children(agent):
             if child.outcome is None:
@@ -70,8 +66,10 @@ class Family:
 
     async def ended(self, name: str) -> Agent:
         """Wait until an agent ends."""
-        await self._ended[name].wait()
-        return self._recorder.state.agents[name]
+        agent = self._recorder.state.agents[name]
+        if agent.outcome is None:
+            await self._ended.setdefault(name, anyio.Event()).wait()
+        return agent
 
     # -- forks ----------------------------------------------------------------------------------------------
 
@@ -149,31 +147,35 @@ class Family:
             raise ToolRefused(f"{', '.join(unknown)}: no agent that you started: {self._names(children.values())}")
         return [children[n] for n in names] or [c for c in children.values() if c.id not in agent.delivered]
 
-    async def results(self, awaited: Sequence[Agent], until: str, timeout_s: float | None) -> Reply:
-        """Wait for all of them or any, at most so long, and tell the results that are there."""
+    async def results(
+        self,
+        awaited: Sequence[Agent],
+        until: str,
+        timeout_s: float | None,
+        mail: Callable[[], Awaitable[None]] | None = None,
+    ) -> Reply:
+        """Wait for all of them or any, at most so long, or until `mail` returns; tell the results that are there."""
+        waits = [] if mail is None else [mail]
+        if until == "any":
+            waits += [partial(self._ended_one, child) for child in awaited]
+        elif until == "all":
+            waits.append(partial(self._ended_all, awaited))
         with anyio.move_on_after(timeout_s):
-            if until == "any":
-                await self._any(awaited)
-            else:
-                for child in awaited:
-                    await self._ended[child.id].wait()
+            if awaited or until == "mail":
+                await _first(waits)
         there = [child for child in awaited if child.outcome is not None]
         lines = [result_line(child) for child in there]
         if len(there) < len(awaited):
             lines.append(f"still at work: {self._names(child for child in awaited if child.outcome is None)}")
-        return Reply(text="\n".join(lines) or "there is nobody to wait for", told=tuple(child.id for child in there))
+        nothing = "there is nobody to wait for" if until != "mail" else "that is all"
+        return Reply(text="\n".join(lines) or nothing, told=tuple(child.id for child in there))
 
-    async def _any(self, awaited: Sequence[Agent]) -> None:
-        if not awaited or any(child.outcome is not None for child in awaited):
-            return
-        async with anyio.create_task_group() as group:
+    async def _ended_one(self, child: Agent) -> None:
+        await self.ended(child.id)
 
-            async def first(name: str) -> None:
-                await self._ended[name].wait()
-                group.cancel_scope.cancel()
-
-            for child in awaited:
-                group.start_soon(first, child.id)
+    async def _ended_all(self, children: Sequence[Agent]) -> None:
+        for child in children:
+            await self.ended(child.id)
 
     def news(self, agent: Agent, told: set[str]) -> list[Agent]:
         """Children that ended, whose results neither were told nor are in `told`."""
@@ -248,3 +250,18 @@ class Family:
     @staticmethod
     def _names(agents: Iterable[Agent]) -> str:
         return ", ".join(agent.id for agent in agents) or "you started none"
+
+
+async def _first(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all of them until one is done."""
+    if len(waits) == 1:
+        await waits[0]()
+        return
+    async with anyio.create_task_group() as group:
+
+        async def one(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            group.cancel_scope.cancel("one is enough")
+
+        for wait in waits:
+            group.start_soon(one, wait)

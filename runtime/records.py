@@ -145,12 +145,13 @@ class Warmed(_Record, frozen=True, kw_only=True):
 
 
 class Given(_Record, frozen=True, kw_only=True):
-    """What an agent was told. `told` names the agents whose results it holds."""
+    """What an agent was told. `told` names the agents whose results it holds, `mail` the letters."""
 
     agent: str
     segment: int
     tokens: tuple[int, ...]
     told: tuple[str, ...] = ()
+    mail: tuple[str, ...] = ()
 
 
 class Rewound(_Record, frozen=True, kw_only=True):

@@ -105,6 +105,7 @@ class RunState:
                 self.accounts[agent.id].charge(0, record.prompt_tokens - record.cached_tokens, turns=0)
             case Given():
                 agent = self.agents[record.agent]
+                agent.letters.extend(record.mail)
                 self._told(agent, self._segment(record.segment, agent.head, record.tokens), record.told)
             case Rewound():
                 agent = self.agents[record.agent]

@@ -14,7 +14,7 @@ cancellation leaves the run as it is on disk, to be resumed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from runtime.budget import Account, Budget
 from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
 from runtime.family import Family
 from runtime.handle import AgentHandle, Result
+from runtime.mail import Mail
 from runtime.onboarding import Onboarding
 from runtime.places import Places
 from runtime.recorder import Observer, Recorder
@@ -84,10 +85,12 @@ class Swarm:
         self._observers = observers
         self._resume = resume
         self._stack = AsyncExitStack()
-        self._scopes: dict[str, anyio.CancelScope] = {}
-        self._idle: dict[str, anyio.Event] = {}  # set when an agent's task is over
-        self._settled: dict[str, anyio.Event] = {}  # set when an agent has a place to work in
+        self._scopes: dict[str, anyio.CancelScope] = {}  # of the agents that have a task
+        self._leaving: dict[str, anyio.Event] = {}  # of those whose task somebody waits to see over
+        self._watching = anyio.Lock()
+        self._watched = False
         self._group: TaskGroup
+        self._mail: Mail
         self._recorder: Recorder
         self._capacity: Capacity
         self._chat: Chat
@@ -121,6 +124,8 @@ class Swarm:
                         f"{layout.root}: the run was made with model {self._settings.model}, the engine serves {model}"
                     )
             self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
+            self._mail = Mail(layout, self._recorder.state)
+            self._mail.open_human()
             self._telling = tell = Telling(chat, self._capacity, self._tools, self._account)
             self._family = Family(self._recorder, chat, tell.status)
             self._onboarding = Onboarding(self._recorder, self._family, tell.begin, tell.status)
@@ -133,6 +138,8 @@ class Swarm:
             self._recorder.close()
             raise
         for agent in self.state.agents.values():
+            if agent.outcome is None:
+                self._mail.reopen(agent)
             self._watch_over(agent)
         return self
 
@@ -228,8 +235,9 @@ class Swarm:
             raise ToolRefused(f"{name} has ended")
         await self._turns.interrupt(agent)
         # Whatever it was doing stops here; its loop then goes on from the head that it has.
+        left = self._leaving.setdefault(name, anyio.Event())
         self._scopes[name].cancel()
-        await self._idle[name].wait()
+        await left.wait()
         try:
             self._family.rewind(agent, to, report)
         finally:
@@ -296,9 +304,19 @@ class Swarm:
         """See Host."""
         told = {name for reply in agent.replies.values() for name in reply.told}
         news = self._family.news(agent, told)
-        tokens = tuple(self._telling.extension(agent, texts, [result_line(child) for child in news]))
-        names = tuple(sorted(told | {child.id for child in news}))
-        self._recorder.commit(Given(agent=agent.id, segment=self.state.next_segment, tokens=tokens, told=names))
+        letters = self._mail.unread(agent)
+        lines = [result_line(child) for child in news]
+        tokens = tuple(self._telling.extension(agent, texts, lines, [self._mail.text(letter) for letter in letters]))
+        self._recorder.commit(
+            Given(
+                agent=agent.id,
+                segment=self.state.next_segment,
+                tokens=tokens,
+                told=tuple(sorted(told | {child.id for child in news})),
+                mail=tuple(letter.id for letter in letters),
+            )
+        )
+        self._mail.put_away(agent, letters)
 
     async def call_started(self, agent: Agent, index: int, name: str, *, effects: bool) -> None:
         """See Host."""
@@ -323,8 +341,9 @@ class Swarm:
                 self._watch_over(copy)
         if isolated:  # before the agent can go on and change the files that its copies begin with
             for copy in copies:
-                await self._settled[copy.id].wait()
-        return await self._results(agent, copies, "all", None) if wait else self._family.started(copies)
+                with suppress(BranchFailed):  # which is the copy's own outcome
+                    await self._places.settle(copy, agent)
+        return await self._results(agent, copies) if wait else self._family.started(copies)
 
     async def spawn(
         self,
@@ -341,7 +360,7 @@ class Swarm:
         newcomers = self._onboarding.spawn(agent, tasks, brief=brief, questions=questions, budget=budget)
         for newcomer in newcomers:
             self._watch_over(newcomer)
-        reply = await self._results(agent, newcomers, "all", None) if wait else self._family.started(newcomers)
+        reply = await self._results(agent, newcomers) if wait else self._family.started(newcomers)
         if questions is None:
             return reply
         path = self.shown_path(self.layout.interview(newcomers[0].id))
@@ -350,7 +369,7 @@ class Swarm:
     async def ask(self, agent: Agent, questions: Sequence[str]) -> Reply:
         """See Host."""
         host = self._watch_over(self._onboarding.ask(agent, questions))
-        reply = await self._results(agent, [host], "all", None)
+        reply = await self._results(agent, [host])
         answered = host.outcome is Outcome.FINISHED
         return structs.replace(reply, text=host.result if answered else reply.text, error=not answered)
 
@@ -364,7 +383,7 @@ class Swarm:
             copies = self._family.copy(agent, agent.head, agent.tasks, called_by=agent.head.id)
             for copy in copies:
                 self._watch_over(copy)
-        reply = await self._results(agent, copies, "all", None)
+        reply = await self._results(agent, copies)
         # Its copies are all that is left of it: what they found is what it found.
         self._end(agent, Outcome.FINISHED, reply.text)
         return reply
@@ -373,9 +392,19 @@ class Swarm:
         """See Host."""
         self._family.rewind(agent, to, report)
 
+    async def send(self, agent: Agent, to: Sequence[str], subject: str, body: str, *, in_reply_to: str) -> Reply:
+        """See Host."""
+        await anyio.to_thread.run_sync(self._recorder.sync)  # the turn that sends, before what it sends
+        names = ", ".join(self._mail.send(agent, to, subject, body, in_reply_to))
+        return Reply(text=f"sent to {names}", did=f"wrote to {names}: {subject[:100]}")
+
     async def wait_for(self, agent: Agent, names: Sequence[str], until: str, timeout_s: float | None) -> Reply:
         """See Host."""
-        return await self._results(agent, self._family.named(agent, names), until, timeout_s)
+        awaited = self._family.named(agent, names)
+        agent.activity = f"waiting for {len(awaited)}" if until != "mail" else "waiting for mail"
+        self._turns.park(agent)
+        await self._watch_mail()
+        return await self._family.results(awaited, until, timeout_s, partial(self._mail.arrived, agent))
 
     async def cancel(self, agent: Agent, name: str) -> Reply:
         """See Host."""
@@ -412,7 +441,7 @@ class Swarm:
         objection = await self._review.check(agent, self.sandbox(agent))
         reviewer = None if objection else self._review.reviewer(agent, result)
         if reviewer is not None:
-            await self._results(agent, [self._watch_over(reviewer)], "all", None)
+            await self._results(agent, [self._watch_over(reviewer)])
             objection = self._review.objection(reviewer)
         if objection:
             self._recorder.commit(Returned(agent=agent.id, segment=head, reason=objection))
@@ -422,27 +451,25 @@ class Swarm:
 
     def _watch_over(self, agent: Agent) -> Agent:
         """See that the agent has a task, unless it has ended."""
-        self._family.watch(agent)
-        idle = self._idle.get(agent.id)
-        if agent.outcome is None and (idle is None or idle.is_set()):
-            self._idle[agent.id], self._settled[agent.id] = anyio.Event(), anyio.Event()
-            self._group.start_soon(partial(self._live, agent), name=f"agent {agent.id}")
+        if agent.outcome is None and agent.id not in self._scopes:
+            self._mail.open(agent)
+            scope = self._scopes[agent.id] = anyio.CancelScope()
+            self._group.start_soon(self._live, agent, scope, name=f"agent {agent.id}")
         return agent
 
-    async def _live(self, agent: Agent) -> None:
-        with (
-            structlog.contextvars.bound_contextvars(run=self.state.run, agent=agent.id),
-            anyio.CancelScope() as self._scopes[agent.id],
-        ):
+    async def _live(self, agent: Agent, scope: anyio.CancelScope) -> None:
+        with structlog.contextvars.bound_contextvars(run=self.state.run, agent=agent.id), scope:
             try:
                 if await self._settle(agent):
                     await live(agent, self)
             finally:
-                self._settled[agent.id].set()
                 self._turns.park(agent)
                 with anyio.move_on_after(RELEASE_SECONDS, shield=True):
                     await self._engine.release(self._turns.session(agent))
-                self._idle[agent.id].set()
+                agent.head.forget_json(agent.base.parent)
+                del self._scopes[agent.id]
+                if left := self._leaving.pop(agent.id, None):
+                    left.set()
 
     async def _settle(self, agent: Agent) -> bool:
         parent = self.state.agents[agent.parent] if agent.parent else None
@@ -451,7 +478,6 @@ class Swarm:
         except BranchFailed as error:
             self._end(agent, Outcome.FAILED, str(error))
             return False
-        self._settled[agent.id].set()
         return True
 
     def _end(self, agent: Agent, outcome: Outcome, result: str, changes: str = "") -> None:
@@ -462,10 +488,17 @@ class Swarm:
             if agent.id in self._scopes:
                 self._scopes[agent.id].cancel("the agent was cancelled")
 
-    async def _results(self, agent: Agent, awaited: Sequence[Agent], until: str, timeout_s: float | None) -> Reply:
+    async def _results(self, agent: Agent, awaited: Sequence[Agent]) -> Reply:
         agent.activity = f"waiting for {len(awaited)}"
         self._turns.park(agent)
-        return await self._family.results(awaited, until, timeout_s)
+        return await self._family.results(awaited, "all", None)
+
+    async def _watch_mail(self) -> None:
+        """Notice what people drop into mailboxes from now on: nobody needs it before anybody waits."""
+        async with self._watching:
+            if not self._watched:
+                await self._group.start(self._mail.watch, name="watch over mail")
+                self._watched = True
 
     def _succeed(self, agent: Agent) -> None:
         if agent.head.turn == 0:  # even a context that holds nothing but the task is too long

@@ -45,18 +45,19 @@ class Telling:
             return self._chat.begin(prompt("terse"), message)
         return self._chat.begin(prompt("system"), message, [schema(tool) for tool in self._tools.values()])
 
-    def status(self, name: str, account_of: Agent | None, head: Segment | None) -> str:
+    def status(self, name: str, account_of: Agent | None, head: Segment | None, mail: int = 0) -> str:
         """The status line of the agent `name`, which draws on the account of `account_of`, with its head at `head`."""
         turn, length = (head.turn, head.length) if head is not None else (0, 0)
-        return status_line(name, turn, length, self._context_tokens, self._account_of(account_of).left())
+        return status_line(name, turn, length, self._context_tokens, self._account_of(account_of).left(), mail)
 
-    def extension(self, agent: Agent, texts: Sequence[str], news: Sequence[str]) -> list[int]:
-        """The tokens that tell the agent `texts`, the answers of its calls, then `news` and its status.
+    def extension(self, agent: Agent, texts: Sequence[str], news: Sequence[str], letters: Sequence[str]) -> list[int]:
+        """The tokens that tell the agent `texts`, the answers of its calls, then `news`, `letters` and its status.
 
         The texts are cut so that the context keeps room to act on them.
         """
         head = agent.head
-        tail = "\n".join([*news, *self._warning(head), self.status(agent.id, agent, head)])
+        status = self.status(agent.id, agent, head, len(letters))
+        tail = "\n".join([*news, *letters, *self._warning(head), status])
         room = self._context_tokens - head.length - max(self._context_tokens // 16, 4 * LEAST_TURN_TOKENS)
         shown = max(map(len, texts))
         while True:

@@ -1,6 +1,7 @@
 """Files: the ground floor. Knows nothing of models, tokens, HTTP or processes of an engine."""
 
 from workspace._bwrap import Limits
+from workspace._letters import HUMAN, MAX_LETTER_BYTES, Letter
 from workspace.answers import FileText, Listing, SearchResult, Written
 from workspace.branches import Branch
 from workspace.errors import (
@@ -14,6 +15,7 @@ from workspace.errors import (
     JournalCorrupt,
     JournalError,
     JournalLocked,
+    MailFailed,
     NotARun,
     RecordFailed,
     RunExists,
@@ -24,11 +26,15 @@ from workspace.history import History
 from workspace.journal import JournalReader, JournalWriter
 from workspace.journal import read as read_journal
 from workspace.layout import RAMET, RunLayout, run_name
+from workspace.mail import Post
 from workspace.merges import Change, Conflict, Merge, Patch
 from workspace.sandbox import CommandResult, Sandbox, SandboxProbe
 from workspace.text import harmless, harmless_name
+from workspace.watch import watch_mail
 
 __all__ = [
+    "HUMAN",
+    "MAX_LETTER_BYTES",
     "RAMET",
     "BadName",
     "Branch",
@@ -49,11 +55,14 @@ __all__ = [
     "JournalLocked",
     "JournalReader",
     "JournalWriter",
+    "Letter",
     "Limits",
     "Listing",
+    "MailFailed",
     "Merge",
     "NotARun",
     "Patch",
+    "Post",
     "RecordFailed",
     "RunExists",
     "RunLayout",
@@ -66,4 +75,5 @@ __all__ = [
     "harmless_name",
     "read_journal",
     "run_name",
+    "watch_mail",
 ]

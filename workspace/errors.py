@@ -5,6 +5,7 @@
     ├── RunExists                  a new run would overwrite an old one
     ├── BadName                    a run or agent name that is not a plain file name
     ├── RecordFailed               a readable record (prompt, history, result) could not be written
+    ├── MailFailed                 a letter could not be delivered, a mailbox not be read or watched
     ├── JournalError               the journal cannot be opened, read or extended: the run stops
     │   ├── JournalLocked          another process holds this run
     │   └── JournalCorrupt         a whole line that does not decode; names file and line number
@@ -44,6 +45,10 @@ class BadName(WorkspaceError):
 
 class RecordFailed(WorkspaceError):
     """A file that could be rebuilt from the journal was not written. The run may go on without it."""
+
+
+class MailFailed(WorkspaceError):
+    """The disk refused, or the letter is too long. Everything may be tried again: nothing is delivered twice."""
 
 
 class JournalError(WorkspaceError):

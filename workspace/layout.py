@@ -3,9 +3,13 @@
     <directory>/.ramet/.gitignore            `*`: a user's repository stays clean
     <directory>/.ramet/<run>/
         task.md  journal.jsonl  notes/
-        agents/<id>/  prompt.md  history.md  result.md  interview.md  mail/  output/<call>.txt
+        agents/<id>/  prompt.md  history.md  result.md  interview.md  output/<call>.txt
                       work/  base.json  merged.json  changes.patch  conflicts/    where it has an isolated copy
+        mail/<id>/    tmp/  new/  cur/   a Maildir; bad/ holds what is no letter
         base/                  the contents that isolated copies began with, by their hash
+
+Mail lies beside the agents and not with them, so that one watch over `mail/` sees mail and nothing else: the
+histories in `agents/` grow with every turn.
 
 Owns the names and the making of a new run's directories. Invariants: a run's name sorts by the time it began;
 a run is never overwritten; every path this module gives lies under `<directory>/.ramet/<run>/`. A run exists
@@ -81,13 +85,18 @@ class RunLayout(msgspec.Struct, frozen=True):
         return self.root / "agents"
 
     @property
+    def mails(self) -> Path:
+        """Everybody's mailboxes, and nothing else."""
+        return self.root / "mail"
+
+    @property
     def notes(self) -> Path:
         """The only part of the run's directory that agents may write."""
         return self.root / "notes"
 
     def agent(self, agent: str) -> Path:
         """The agent's directory. Raises BadName where the id is not a plain file name."""
-        return self.agents / _plain(agent)
+        return self.agents / plain_name(agent)
 
     def prompt(self, agent: str) -> Path:
         return self.agent(agent) / "prompt.md"
@@ -102,11 +111,12 @@ class RunLayout(msgspec.Struct, frozen=True):
         return self.agent(agent) / "interview.md"
 
     def mail(self, agent: str) -> Path:
-        return self.agent(agent) / "mail"
+        """The mailbox of an agent, or of a person. Raises BadName where that is not a plain file name."""
+        return self.mails / plain_name(agent)
 
     def output(self, agent: str, call: str) -> Path:
         """Where the whole output of one of the agent's calls goes when too long to show."""
-        return self.agent(agent) / "output" / f"{_plain(call)}.txt"
+        return self.agent(agent) / "output" / f"{plain_name(call)}.txt"
 
     @property
     def base(self) -> Path:
@@ -163,6 +173,7 @@ class RunLayout(msgspec.Struct, frozen=True):
                 except FileExistsError:
                     continue
                 layout.agents.mkdir()
+                layout.mails.mkdir()
                 layout.notes.mkdir()
                 for changed in (layout.root, home / RAMET, home):
                     sync_directory(changed)
@@ -225,7 +236,13 @@ def _make_ramet(home: Path) -> None:
         ignore.write_text("*\n", encoding="utf-8")
 
 
-def _plain(name: str) -> str:
-    if not _PLAIN_NAME.fullmatch(name):
+def is_plain_name(name: str) -> bool:
+    """Whether `plain_name` accepts it."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it can be a file's name and nothing else: no path, no hidden file. Raises BadName."""
+    if not is_plain_name(name):
         raise BadName(name, f"not usable as a file name: {name!r}")
     return name

@@ -14,12 +14,12 @@ __all__ = ["Cancel", "Merge", "Wait"]
 
 class Wait(Tool, frozen=True, kw_only=True):
     """Wait for agents you started, all of them or any one, and get the results that are there. Without names: for all
-    whose results you have not had."""
+    whose results you have not had. Mail ends every wait; with until="mail" you wait for nothing else."""
 
     name: ClassVar[str] = "wait"
     repeatable: ClassVar[bool] = True
     agents: tuple[str, ...] = ()
-    until: Literal["all", "any"] = "all"
+    until: Literal["all", "any", "mail"] = "all"
     timeout_s: Annotated[float, Meta(gt=0)] | None = None
 
     async def run(self, agent: Agent, host: Host) -> Reply:

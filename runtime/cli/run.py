@@ -40,7 +40,7 @@ def run(
     review_rounds: Annotated[int, typer.Option(min=0, help="How often at most a result is sent back.")] = 3,
     as_json: Json = False,
 ) -> int:
-    """Run a task to its end. Exits with 0 finished, 1 failed or rejected, 2 bad input, 3 out of budget, 130 interrupted."""
+    """Run a task to its end. Exits with 0 finished, 1 failed or rejected, 2 bad input, 3 out of budget, 130 stopped."""
     text = read_task(task)
     place = read_directory(directory)
     limits = read_budget(budget)

@@ -228,7 +228,7 @@ async def test_fork_must_be_alone(tmp_path: Path) -> None:
         ("Just words.", "You called no tool"),
         ("<tool_call>\nnot json\n</tool_call>", "could not be read"),
         ("<tool_call>\n[1]\n</tool_call>", "could not be read"),
-        (call("no_such_tool"), "there is no tool 'no_such_tool'; there are calc, "),
+        (call("no_such_tool"), "there is no tool 'no_such_tool'; there are ask, "),
         (call("read_file"), "missing required field `path`"),
         (call("read_file", path=3), "Expected `str`, got `int` - at `$.path`"),
         (call("read_file", path="a", colour="red"), "unknown field `colour`"),

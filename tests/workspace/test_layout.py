@@ -32,9 +32,11 @@ def test_a_run_is_made_with_its_directories(tmp_path: Path) -> None:
     assert layout.run.startswith("20261122-081501-")
     assert layout.root == tmp_path / ".ramet" / layout.run
     assert layout.agents.is_dir()
+    assert layout.mails.is_dir()
     assert layout.notes.is_dir()
     assert (tmp_path / ".ramet" / ".gitignore").read_text() == "*\n"
     assert layout.relative(layout.history("a3")) == f".ramet/{layout.run}/agents/a3/history.md"
+    assert layout.mail("a3") == layout.root / "mail" / "a3"
     assert layout.output("a3", "a3.t1.c0") == layout.root / "agents" / "a3" / "output" / "a3.t1.c0.txt"
 
 
@@ -116,5 +118,7 @@ def test_an_agents_name_is_one_plain_file_name(tmp_path: Path, name: str) -> Non
     layout = create(tmp_path)
     with pytest.raises(BadName):
         layout.history(name)
+    with pytest.raises(BadName):
+        layout.mail(name)
     with pytest.raises(BadName):
         RunLayout(tmp_path, name)

@@ -1,0 +1,130 @@
+"""Letters between agents and people: sending, finding, and waking who waits for them.
+
+Owns who is waiting for mail. Letters are files (`workspace.Post`); a letter counts as read from the record that told it
+(`Given.mail`), after which its file moves; so a crash in between tells nothing twice. What an agent sends wakes its
+recipients at once; what people drop into a mailbox is noticed by a watch, which runs from the first time that anybody
+waits. Invariants: a letter is told to its agent exactly once, at the start of a turn; nobody who waits for mail sleeps
+while some lies there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import anyio
+from anyio.abc import TaskStatus
+
+from agents.host import Agent, ToolRefused
+from agents.told import letter_text
+from runtime.state import RunState
+from workspace import Letter, MailFailed, Post, RunLayout, watch_mail
+
+__all__ = ["ALL", "HUMAN", "LETTERS_A_TURN", "Mail"]
+
+ALL = "all"
+HUMAN = "human"
+# Letters told in one turn, and letters of each that are shown: more would crowd out the work. The rest comes next turn,
+# and the whole of a letter is its file.
+LETTERS_A_TURN = 8
+SHOWN_CHARS = 2_000
+
+
+class Mail:
+    """The mail of one run."""
+
+    def __init__(self, layout: RunLayout, state: RunState) -> None:
+        self._layout = layout
+        self._state = state
+        self._post = Post(layout)
+        self._waiting: dict[str, anyio.Event] = {}
+        self._untold: dict[str, list[Letter]] = {}  # by agent: read before a crash took the record of that
+        self._over = anyio.Event()
+
+    def open(self, agent: Agent) -> None:
+        """Give an agent its mailbox."""
+        self._post.open(agent.id)
+
+    def reopen(self, agent: Agent) -> None:
+        """Make an agent's mailbox agree with the record, after a crash: what it was told is read, the rest is not."""
+        self._post.read(agent.id, agent.letters)
+        known = set(agent.letters)
+        self._untold[agent.id] = [letter for letter in self._post.letters(agent.id) if letter.id not in known]
+
+    def open_human(self) -> None:
+        """Give the people who watch a mailbox."""
+        self._post.open(HUMAN)
+
+    def send(self, agent: Agent, to: Sequence[str], subject: str, body: str, in_reply_to: str) -> tuple[str, ...]:
+        """Deliver a letter of the agent's present call; returns its recipients. Blocks for a few small files.
+
+        Delivered again after a crash it is the same letter. Raises ToolRefused.
+        """
+        recipients = tuple(dict.fromkeys(name for each in to for name in self._named(each, agent)))
+        letter = Letter(
+            id=f"{agent.id}-s{agent.head.id}-{len(agent.started)}",
+            sender=agent.id,
+            to=recipients,
+            subject=subject,
+            body=body,
+            date=time.time(),
+            in_reply_to=in_reply_to,
+        )
+        try:
+            self._post.deliver(letter)
+        except MailFailed as error:
+            raise ToolRefused(f"send: {error}") from error
+        for name in recipients:
+            self.wake(name)
+        return recipients
+
+    def unread(self, agent: Agent) -> list[Letter]:
+        """What the agent has not been told, oldest first, as many as one turn takes."""
+        found = {letter.id: letter for letter in (*self._untold.get(agent.id, ()), *self._post.unread(agent.id))}
+        for known in agent.letters if found else ():
+            found.pop(known, None)
+        return list(found.values())[:LETTERS_A_TURN]
+
+    def put_away(self, agent: Agent, letters: Sequence[Letter]) -> None:
+        """They have been told."""
+        if letters:
+            self._post.read(agent.id, [letter.id for letter in letters])
+
+    def text(self, letter: Letter) -> str:
+        """What an agent is told of a letter."""
+        path = self._layout.relative(self._layout.mail(letter.to[0])) if letter.to else ""
+        return letter_text(letter.id, letter.sender, letter.subject, letter.body, SHOWN_CHARS, path)
+
+    def wake(self, name: str) -> None:
+        """There may be something in the mailbox `name`."""
+        if event := self._waiting.pop(name, None):
+            event.set()
+
+    async def arrived(self, agent: Agent) -> None:
+        """Wait until something lies in the agent's mailbox that it was not told."""
+        while True:
+            event = self._waiting.setdefault(agent.id, anyio.Event())
+            if self.unread(agent):
+                return
+            await event.wait()
+
+    async def watch(self, *, task_status: TaskStatus[None]) -> None:
+        """Notice what people drop into mailboxes, until cancelled. Reports when the watch is in place."""
+        await watch_mail(self._layout, self.wake, stop=self._over, task_status=task_status)
+
+    def _named(self, name: str, sender: Agent) -> list[str]:
+        if name == HUMAN:
+            return [HUMAN]
+        living = [agent.id for agent in self._state.agents.values() if agent.outcome is None and agent is not sender]
+        if name == ALL:
+            if not living:
+                raise ToolRefused("send: there is nobody else; people read what is sent to human")
+            return living
+        found = self._state.agents.get(name)
+        if found is sender:
+            raise ToolRefused("send: that is you")
+        if found is None:
+            raise ToolRefused(f"send: there is no agent {name!r}; there are {', '.join(living[:40]) or 'no others'}")
+        if found.outcome is not None:
+            raise ToolRefused(f"send: {name} has ended ({found.outcome}); its result is {found.result[:200]!r}")
+        return [name]
