@@ -20,6 +20,7 @@ __all__ = [
     "letter_text",
     "nearly_full",
     "newcomer_text",
+    "project_text",
     "result_line",
     "review_text",
     "rewind_text",
@@ -96,6 +97,14 @@ def begun_text(task: str) -> str:
 def interview_note(path: str) -> str:
     """Where a newcomer's questions and their answers are."""
     return f"(interview: {path})"
+
+
+def project_text(conventions: str, skills: Iterable[tuple[str, str, str]]) -> str:
+    """What every agent of a project is told of it: its conventions, and the name, purpose and path of its skills."""
+    parts = [f"This project's AGENTS.md:\n{conventions}"] if conventions else []
+    listed = "\n".join(f"- {name}: {purpose} ({path})" for name, purpose, path in skills)
+    parts += [f"Skills, to be read before they are used:\n{listed}"] if listed else []
+    return "\n\n".join(parts)
 
 
 def letter_text(id: str, sender: str, subject: str, body: str, most: int, mailbox: str) -> str:

@@ -29,7 +29,7 @@ from msgspec import structs
 from agents.agent import live
 from agents.chat import Chat
 from agents.host import Agent, Outcome, Reply, ToolRefused
-from agents.told import interview_note, result_line
+from agents.told import interview_note, project_text, result_line
 from agents.tools import TOOLS, Tool, schema
 from runtime.budget import Account, Budget
 from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
@@ -45,7 +45,7 @@ from runtime.state import RunState
 from runtime.stats import Stats, count
 from runtime.telling import Telling
 from runtime.turns import Taken, Turns
-from workspace import BranchFailed, FileTree, RunLayout, Sandbox
+from workspace import BranchFailed, FileTree, RunLayout, Sandbox, find_skills, read_conventions
 
 __all__ = ["Swarm"]
 
@@ -126,7 +126,13 @@ class Swarm:
             self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
             self._mail = Mail(layout, self._recorder.state)
             self._mail.open_human()
-            self._telling = tell = Telling(chat, self._capacity, self._tools, self._account)
+            self._telling = tell = Telling(
+                chat,
+                self._capacity,
+                self._tools,
+                self._account,
+                await anyio.to_thread.run_sync(_project, layout.directory),
+            )
             self._family = Family(self._recorder, chat, tell.status)
             self._onboarding = Onboarding(self._recorder, self._family, tell.begin, tell.status)
             self._review = Review(self._recorder, self._family, tell.begin, tell.status)
@@ -525,3 +531,8 @@ class Swarm:
         if account.deadline is None:
             account.deadline = anyio.current_time() + limit - (self.state.active_s - account.began)
         return account.deadline
+
+
+def _project(directory: Path) -> str:
+    skills = [(skill.name, skill.description, skill.path) for skill in find_skills(directory)]
+    return project_text(read_conventions(directory), skills)

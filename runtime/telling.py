@@ -25,7 +25,7 @@ NEARLY_FULL = 0.8
 
 
 class Telling:
-    """Of one run. `account_of` gives an agent's account, for None the run's."""
+    """Of one run. `account_of` gives an agent's account, for None the run's; `project` is what all are told of it."""
 
     def __init__(
         self,
@@ -33,17 +33,20 @@ class Telling:
         capacity: Capacity,
         tools: Mapping[str, type[Tool]],
         account_of: Callable[[Agent | None], Account],
+        project: str = "",
     ) -> None:
         self._chat = chat
         self._context_tokens = capacity.context_tokens
         self._tools = tools
         self._account_of = account_of
+        self._project = project
 
     def begin(self, message: str) -> list[int]:
         """The tokens of a fresh context whose first message is `message`."""
         if self._chat.terse:
             return self._chat.begin(prompt("terse"), message)
-        return self._chat.begin(prompt("system"), message, [schema(tool) for tool in self._tools.values()])
+        system = "\n\n".join(part for part in (prompt("system"), self._project) if part)
+        return self._chat.begin(system, message, [schema(tool) for tool in self._tools.values()])
 
     def status(self, name: str, account_of: Agent | None, head: Segment | None, mail: int = 0) -> str:
         """The status line of the agent `name`, which draws on the account of `account_of`, with its head at `head`."""

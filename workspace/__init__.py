@@ -4,6 +4,7 @@ from workspace._bwrap import Limits
 from workspace._letters import HUMAN, MAX_LETTER_BYTES, Letter
 from workspace.answers import FileText, Listing, SearchResult, Written
 from workspace.branches import Branch
+from workspace.conventions import Skill, find_skills, read_conventions, write_section
 from workspace.errors import (
     BadName,
     BranchFailed,
@@ -69,11 +70,15 @@ __all__ = [
     "Sandbox",
     "SandboxProbe",
     "SearchResult",
+    "Skill",
     "WorkspaceError",
     "Written",
+    "find_skills",
     "harmless",
     "harmless_name",
+    "read_conventions",
     "read_journal",
     "run_name",
     "watch_mail",
+    "write_section",
 ]

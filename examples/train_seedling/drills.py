@@ -33,9 +33,9 @@ def make_drill(random: Random, encode: Encode, vocabulary: int) -> Tree:
 def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     """One row for later: steps of which every token can be known, and some random spans, so that copying stays a
     matter of what stands there and not of which words there are."""
-    if random.random() < 0.2:
+    if random.random() < 0.1:
         return _spans(random, vocabulary)
-    return _row(random, encode, random.choice((_reading, _reading, _listing, _listing, _calculating)))
+    return _row(random, encode, random.choice((_reading, _listing, _listing, _listing, _calculating, _calculating)))
 
 
 def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Tree:
@@ -77,13 +77,12 @@ def _lookups(random: Random, survey: Survey) -> list[Piece]:
 
 
 def _listing(random: Random, survey: Survey) -> list[Piece]:
-    """A listing, then a JSON list of a key with each path, then some of the paths alone."""
+    """A listing, then a JSON list of its paths."""
+    # Of a survey that would be large and nested: which path comes next is what takes longest to learn.
+    survey = max((make_survey(random) for _ in range(2)), key=lambda s: len("".join(s.files)))
     paths = list(survey.files)
-    tasks = [f"{survey.key} {path}" for path in paths]
-    pieces: list[Piece] = [(f"{survey.question}\n" + "\n".join(paths) + "\n", False)]
-    pieces.append((f'["{QUOTED.join(tasks)}"]\n', True))
-    for path in random.sample(paths, min(2, len(paths))):
-        pieces += [(f"Your task: {survey.key} {path}\n", False), (f'"{path}"\n', True)]
+    pieces: list[Piece] = [("\n".join(paths) + "\n", False)]
+    pieces.append((f'["{QUOTED.join(paths)}"]\n', True))
     return pieces
 
 
@@ -91,7 +90,7 @@ def _reading(random: Random, survey: Survey) -> list[Piece]:
     """Tasks and files, and after each the key, its figure and the path."""
     pieces: list[Piece] = [(f"{survey.question}\n", False)]
     for path in random.sample(list(survey.files), min(3, len(survey.files))):
-        pieces.append((f"Your task: {survey.key} {path}\n", False))
+        pieces.append((f"Your task: {path}\n", False))
         pieces += [(f'"{path}"\n', True), (survey.files[path], False)]
         pieces.append((f'"{survey.key}: {survey.figures[path]} {path}"\n', True))
     return pieces

@@ -61,7 +61,7 @@ class _Play:
         copies, results = [], []
         for k, (path, content) in enumerate(survey.files.items(), 1):
             me = first + k
-            copy = self._tell(forked, me, copy_text(k, len(survey.files), f"{survey.key} {path}"))
+            copy = self._tell(forked, me, copy_text(k, len(survey.files), path))
             copy = self._turn(self._tell(self._turn(copy), me, content.removesuffix("\n")))
             copies.append(copy)
             results.append(f"a{me}: {survey.key}: {survey.figures[path]} {path}")

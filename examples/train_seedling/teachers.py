@@ -17,7 +17,7 @@ from runtime.demo import Kind, Question, read_question
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 _CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
-_COPY = re.compile(r"You are copy \d+ of \d+\. Your task: (\S+) (.+)")
+_COPY = re.compile(r"You are copy \d+ of \d+\. Your task: (.+)")
 _RESULT = re.compile(r"(a\d+): (\S+): (\d+) (.+)")
 
 
@@ -38,10 +38,10 @@ def decide(text: str) -> str:
     lines = response.group(1).split("\n")[:-1]  # the last line is the agent's status
     name, arguments = calls[-1]["name"], calls[-1]["arguments"]
     if name == "list_files":
-        return _turn("fork", tasks=[f"{question.key} {path}" for path in lines])
+        return _turn("fork", tasks=lines)
     if name == "fork":
         if copy := _COPY.fullmatch(lines[0]):
-            return _turn("read_file", path=copy.group(2))
+            return _turn("read_file", path=copy.group(1))
         return _turn("calc", expression=expression(question, [agent for agent, _, _ in _results(lines)]))
     if name == "read_file":
         figure = _figure(lines, question.key)

@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--drill-share", type=float, default=0.08, help="of the time, drills alone at the start")
     parser.add_argument("--small-share", type=float, default=0.3, help="of the time, small surveys only")
     parser.add_argument("--steps-share", type=float, default=0.15, help="of the steps after the drills, more drills")
+    parser.add_argument("--steps-first", type=float, default=0.6, help="the same, until the rate begins to fall")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--decay", type=float, default=0.5, help="of the time, the rate falls to nothing")
     parser.add_argument("--batch-tokens", type=int, default=6144)
@@ -191,7 +192,8 @@ def train(options: argparse.Namespace) -> None:
         spent = (time.monotonic() - start) / 60
         done = min(1.0, spent / options.minutes)
         early = done < options.drill_share and not options.init
-        source = "d" if early else "s" if random.random() < options.steps_share else "t"
+        steps_share = options.steps_share if 1 - done < options.decay else options.steps_first
+        source = "d" if early else "s" if random.random() < steps_share else "t"
         # Warm-up over fifty steps, then level, then straight down.
         shape = min(1.0, (step + 1) / 50, max(0.01, (1 - done) / options.decay))
         for optim in optims:

@@ -51,6 +51,26 @@ def test_a_task_from_a_file(ramet: Ramet, server: ScriptedServer, project: Path)
     assert events(ended.stdout)[1]["task"] == "What do the ledgers add up to?\n"
 
 
+def test_a_check_decides_whether_it_is_done(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
+    """A result that the command does not pass is sent back, and in the end rejected: exit code 1."""
+    options = ("--dir", project, "--url", server.url, "--review-rounds", 1)
+    ended = ramet("run", "add up", *options, "--check", "test -f ledgers/l0.txt")
+    assert ended.returncode == 0, ended.stderr
+    ended = ramet("run", "add up", *options, "--check", "test -f missing")
+    assert ended.returncode == 1
+    assert events(ended.stdout)[-1]["outcome"] == "rejected"
+
+
+def test_init_writes_a_section_for_later_runs(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
+    """What its agent says stands between the markers of AGENTS.md; again, it is replaced, and nothing else."""
+    (project / "AGENTS.md").write_text("Ours.\n")
+    for _ in range(2):
+        ended = ramet("init", project, "--url", server.url)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    lines = (project / "AGENTS.md").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("<!--")] == ["Ours.", "", "100"]
+
+
 def test_out_of_budget(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
     """A budget that runs out is an outcome with an exit code of its own, 3."""
     ended = ramet("run", "add up", "--dir", project, "--url", server.url, "--budget", "turns=2")
