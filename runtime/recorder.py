@@ -34,9 +34,9 @@ from runtime.records import (
 from runtime.records import decode as decode_record
 from runtime.records import encode as encode_record
 from runtime.state import RunState
-from workspace import History, JournalCorrupt, JournalWriter, RecordFailed, RunLayout, read_journal
+from workspace import History, JournalCorrupt, JournalReader, JournalWriter, RecordFailed, RunLayout, read_journal
 
-__all__ = ["Observer", "Recorder", "load"]
+__all__ = ["Follower", "Observer", "Recorder", "load", "records"]
 
 Observer = Callable[[Record], None]
 
@@ -47,7 +47,23 @@ _FRAME = re.compile(r"<\|im_end\|>\n?|<\|im_start\|>(?:assistant|user)\n?|</?too
 
 def records(layout: RunLayout) -> Iterator[Record]:
     """The records of a run's journal, in order. Raises JournalCorrupt, naming file and line."""
-    lines = read_journal(layout.journal)
+    return _decoded(read_journal(layout.journal))
+
+
+class Follower:
+    """Reads the journal of a run that goes on, in this process or another."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._layout = layout
+        self._lines: JournalReader | None = None
+
+    def new(self) -> Iterator[Record]:
+        """The records that have come since the last time. Raises JournalCorrupt."""
+        self._lines = read_journal(self._layout.journal, self._lines)
+        return _decoded(self._lines)
+
+
+def _decoded(lines: JournalReader) -> Iterator[Record]:
     for line in lines:
         try:
             record = decode_record(line)

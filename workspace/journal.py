@@ -121,13 +121,15 @@ class JournalWriter:
 class JournalReader(Iterator[bytes]):
     """The whole lines of a journal, in order, without their newlines. Memory: one line at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, after: "JournalReader | None" = None) -> None:
         self.path = Path(path)
-        self.line = 0
+        self.line: int = after.line if after is not None else 0
         """The number of the line given last, from 1."""
+        self.end: int = after.end if after is not None else 0
+        """Where the line given last ends, in bytes."""
         self.dropped_bytes = 0
         """How long the torn last line is. Known once the reader is exhausted."""
-        self._lines = _lines(self.path)
+        self._lines = _lines(self.path, self.end)
 
     def __next__(self) -> bytes:
         line = next(self._lines)
@@ -135,6 +137,7 @@ class JournalReader(Iterator[bytes]):
             self.dropped_bytes = len(line)
             raise StopIteration
         self.line += 1
+        self.end += len(line)
         return line[:-1]
 
     def corrupt(self, reason: str) -> JournalCorrupt:
@@ -142,15 +145,17 @@ class JournalReader(Iterator[bytes]):
         return JournalCorrupt(self.path, self.line, reason)
 
 
-def read(path: Path | str) -> JournalReader:
+def read(path: Path | str, after: JournalReader | None = None) -> JournalReader:
     """Read a journal that may be torn, or still being written by another process. Takes no lock.
+
+    `after` is a reader that has read as far as it could: what has come since is read.
 
     Raises JournalError, at the first line, where the file cannot be read.
     """
-    return JournalReader(path)
+    return JournalReader(path, after)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, start: int) -> Iterator[bytes]:
     # The descriptor is closed here and not by the file object: a reader that is dropped half way (its caller
     # found a corrupt line) then closes in whatever order the garbage collector takes, without a
     # ResourceWarning.
@@ -160,6 +165,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise JournalError(path, f"cannot read the journal {path}: {error.strerror}") from error
     try:
         with open(descriptor, "rb", closefd=False) as file:
+            file.seek(start)
             yield from file
     except OSError as error:
         raise JournalError(path, f"cannot read the journal {path}: {error.strerror}") from error

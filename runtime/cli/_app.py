@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import demo, doctor, engine, init, resume, run, send, stats, tree
+from runtime.cli import demo, doctor, engine, init, resume, run, send, stats, tree, watch
 
 __all__ = ["app"]
 
@@ -47,6 +47,7 @@ app.command("resume")(resume.resume)
 app.command("tree")(tree.tree)
 app.command("stats")(stats.stats)
 app.command("send")(send.send)
+app.command("watch")(watch.watch)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.add_typer(engine.app, name="engine")

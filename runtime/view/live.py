@@ -7,6 +7,7 @@ than the terminal; nothing that a model wrote is read as markup. What is drawn i
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -33,6 +34,7 @@ FURNITURE = 2  # lines of a frame that are not agents: the heading and the total
 _STYLES = {
     Outcome.FINISHED: "green",
     Outcome.FAILED: "red",
+    Outcome.REJECTED: "red",
     Outcome.OUT_OF_BUDGET: "yellow",
     Outcome.CANCELLED: "yellow",
 }
@@ -41,8 +43,10 @@ _STYLES = {
 class LiveTree:
     """Shows a run on `console`. The same calls as `Events`, and `show` to be run beside the swarm."""
 
-    def __init__(self, console: Console, times: Times) -> None:
+    def __init__(self, console: Console, times: Times, below: Callable[[int], list[str]] | None = None) -> None:
+        """`below` gives up to so many lines that are shown under the tree."""
         self._console = console
+        self._below = below
         self._times = times
         self._state: RunState | None = None
         self._live: Live | None = None
@@ -105,7 +109,8 @@ class LiveTree:
         assert self._state is not None
         now, (width, height) = time.time(), self._console.size
         # One line less than the terminal has: the cursor's own line, without which every frame would scroll.
-        room = max(height - FURNITURE - 1, 1)
+        below = self._below(height // 2) if self._below is not None else []
+        room = max(height - FURNITURE - 1 - len(below), 1)
         drawn = lines(rows(self._state, self._times, now, room), width)
         cut = drawn[room + 1 :]
         if cut:
@@ -115,6 +120,7 @@ class LiveTree:
         frame = styled(drawn)
         frame.append("\n")
         frame.append(totals(self._state, now), style="bold")
+        frame.append("".join(f"\n{line}" for line in below), style="dim")
         frame.no_wrap, frame.overflow = True, "crop"
         return frame
 
