@@ -29,15 +29,16 @@ import msgspec
 from workspace._disk import sync_directory
 from workspace.errors import BadName, NotARun, RunExists, WorkspaceError
 
-# Twice as many letters would not be "short"; 36**4 names a second are enough for one directory.
-_SUFFIX_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-_SUFFIX_LENGTH = 4
+# Four letters, in the order in which names sort: two for the millisecond (36**2 > 1000), so that runs begun within a
+# second sort by time, and two by chance.
+_SUFFIX_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_CHANCE_LENGTH = 2
 _RUN_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 # One path component that is no option, no hidden file and no way up, and leaves room for suffixes within 255
 # bytes.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# Two runs begun in the same second draw a name each; to collide this often is a broken random source, not
-# chance.
+# Two runs begun in the same millisecond draw a name each; to collide this often is a broken random source,
+# not chance.
 _NAME_ATTEMPTS = 16
 
 RAMET = ".ramet"
@@ -50,8 +51,10 @@ def utc_now() -> datetime.datetime:
 
 
 def run_name(now: datetime.datetime, letters: random.Random) -> str:
-    """A new run's name, such as `20261122-081501-k3f9`: sortable by time, to the second."""
-    suffix = "".join(letters.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH))
+    """A new run's name, such as `20261122-081501-k3f9`: sortable by time, to the millisecond."""
+    high, low = divmod(now.microsecond // 1000, len(_SUFFIX_LETTERS))
+    chance = "".join(letters.choices(_SUFFIX_LETTERS, k=_CHANCE_LENGTH))
+    suffix = _SUFFIX_LETTERS[high] + _SUFFIX_LETTERS[low] + chance
     return f"{now.astimezone(datetime.UTC):%Y%m%d-%H%M%S}-{suffix}"
 
 

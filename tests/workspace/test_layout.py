@@ -40,6 +40,14 @@ def test_a_run_is_made_with_its_directories(tmp_path: Path) -> None:
     assert layout.output("a3", "a3.t1.c0") == layout.root / "agents" / "a3" / "output" / "a3.t1.c0.txt"
 
 
+def test_runs_of_one_second_sort_by_time() -> None:
+    """A later millisecond gives a later name, whatever the letters."""
+    letters = random.Random(3)
+    names = [run_name(MORNING.replace(microsecond=ms * 1000), letters) for ms in range(1000)]
+    assert names == sorted(names)
+    assert len(set(names)) == 1000
+
+
 def test_the_same_clock_and_letters_give_the_same_name(tmp_path: Path) -> None:
     """With an injected clock and random source a run's name is reproducible."""
     assert create(tmp_path, seed=7).run == run_name(MORNING, random.Random(7))
