@@ -67,6 +67,18 @@ def plant(model: Seedling) -> None:
     second.o_proj.weight[:, third] = token.T * 0.3
 
 
+@torch.no_grad()
+def sharpen(model: Seedling, factor: float) -> None:
+    """Multiply the query and key norms of the layers that nothing is planted in.
+
+    With norms of one the largest attention logit is 8 (the root of the head's size): among several hundred tokens no
+    head can attend to one alone, and these weights hardly move. Measured: after 8 M tokens they were 0.98 to 1.00.
+    """
+    for layer in model.model.layers[2:]:
+        layer.self_attn.q_norm.weight *= factor
+        layer.self_attn.k_norm.weight *= factor
+
+
 def _dims(pairs: range, size: int) -> Tensor:
     """One for the dimensions of the rotary `pairs`, zero for the others."""
     chosen = torch.zeros(size)

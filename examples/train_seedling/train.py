@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from examples.train_seedling.model import Seedling, Shape, write_config
-from examples.train_seedling.plant import plant
+from examples.train_seedling.plant import plant, sharpen
 
 EXCHANGED = 0.7  # of the trees have their names' tokens exchanged
 SMALL = 4  # files at most, at first: a step costs a third and teaches the same actions
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--small-share", type=float, default=0.3, help="of the time, small surveys only")
     parser.add_argument("--steps-share", type=float, default=0.15, help="of the steps after the drills, more drills")
     parser.add_argument("--steps-first", type=float, default=0.6, help="the same, until the rate begins to fall")
+    parser.add_argument("--sharpen", type=float, default=1.7, help="multiply the later layers' query and key norms")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--decay", type=float, default=0.5, help="of the time, the rate falls to nothing")
     parser.add_argument("--batch-tokens", type=int, default=6144)
@@ -179,6 +180,7 @@ def train(options: argparse.Namespace) -> None:
     else:
         model = Seedling(Shape(num_hidden_layers=options.layers))
         plant(model)
+    sharpen(model, options.sharpen)
     names = np.load(options.data / "names.npy")
     files = {"d": "drills", "s": "steps", "t": "traces"}
     sources = {source: Source(Trees(options.data / f"{name}.npz"), random) for source, name in files.items()}
