@@ -83,6 +83,7 @@ class Agent(msgspec.Struct, kw_only=True):
     outcome: Outcome | None = None
     result: str = ""
     changes: str = ""  # what it changed in its isolated copy, in a line
+    paused: bool = False  # a person wants it, and all that it started, to take no turns for a while
     interrupted: bool = False  # the head's turn was aborted, and goes on
     started: dict[int, str] = {}  # calls of the head's turn that began, by index: what they call
     replies: dict[int, Reply] = {}  # calls of the head's turn that ended

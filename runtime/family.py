@@ -20,7 +20,7 @@ from agents.host import Agent, Deed, Outcome, Reply, ToolRefused
 from agents.told import copy_text, result_line, rewind_text, started_text, succession_text
 from runtime.budget import Budget
 from runtime.recorder import Recorder
-from runtime.records import Copy, Ended, Forked, Rewound, Succeeded
+from runtime.records import Copy, Ended, Forked, Paused, Rewound, Succeeded
 
 __all__ = ["Family"]
 
@@ -36,6 +36,7 @@ class Family:
         self._recorder = recorder
         self._chat = chat
         self._status = status
+        self._unpaused = anyio.Event()  # replaced whenever somebody is paused or is no longer
         self._ended: dict[str, anyio.Event] = {}  # of those that somebody waits for
 
     # -- ends -----------------------------------------------------------------------------------------------
@@ -59,6 +60,20 @@ class Family:
         if found is None or not self.descends(found, agent):
             raise ToolRefused(f"cancel: {name!r} is no agent that you started: {self._names(self.children(agent))}")
         return self.end(found, Outcome.CANCELLED, f"cancelled by {agent.id}")
+
+    def pause(self, agent: Agent, *, paused: bool) -> None:
+        """Let the agent and all that it started take no new turns, or take them again."""
+        if agent.outcome is None and agent.paused != paused:
+            self._recorder.commit(Paused(agent=agent.id, paused=paused))
+            self._unpaused.set()
+            self._unpaused = anyio.Event()
+
+    async def unpaused(self, agent: Agent) -> None:
+        """Wait until neither the agent nor any of those it comes from is paused."""
+        agents = self._recorder.state.agents
+        while agent.paused or any(agents[name].paused for name in self._ancestors(agent)):
+            agent.activity = "paused"
+            await self._unpaused.wait()
 
     def descends(self, agent: Agent, other: Agent) -> bool:
         """Whether `agent` was started by `other`, or by an agent that was, and so on."""

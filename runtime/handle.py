@@ -81,6 +81,14 @@ class AgentHandle:
         """Move it back to checkpoint `to`. What it is doing stops; a call under way may or may not have had effects."""
         await self._swarm.move_back(self.id, to, report)
 
+    def pause(self) -> None:
+        """Let it and all that it started take no new turns; a turn under way ends. Waiting goes on, and time counts."""
+        self._swarm.pause(self.id, paused=True)
+
+    def unpause(self) -> None:
+        """Let them go on."""
+        self._swarm.pause(self.id, paused=False)
+
     async def cancel(self) -> None:
         """End it, and all that it started: requests are aborted at the engine, and its cache is let go."""
         await self._swarm.stop(self.id)

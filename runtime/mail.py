@@ -23,6 +23,7 @@ from workspace import Letter, MailFailed, Post, RunLayout, watch_mail
 __all__ = ["ALL", "HUMAN", "LETTERS_A_TURN", "Mail"]
 
 ALL = "all"
+ORDERS = "ramet"  # whom people write to who want something of the runtime; agents cannot
 HUMAN = "human"
 # Letters told in one turn, and letters of each that are shown: more would crowd out the work. The rest comes next turn,
 # and the whole of a letter is its file.
@@ -51,9 +52,19 @@ class Mail:
         known = set(agent.letters)
         self._untold[agent.id] = [letter for letter in self._post.letters(agent.id) if letter.id not in known]
 
-    def open_human(self) -> None:
-        """Give the people who watch a mailbox."""
+    def open_office(self) -> None:
+        """Give the people who watch a mailbox, and one to write to the runtime."""
         self._post.open(HUMAN)
+        self._post.open(ORDERS)
+
+    async def orders(self) -> list[list[str]]:
+        """Wait for what people want of the runtime; returns the words of each letter's subject, once."""
+        while True:
+            event = self._waiting.setdefault(ORDERS, anyio.Event())
+            if letters := self._post.unread(ORDERS):
+                self._post.read(ORDERS, [letter.id for letter in letters])
+                return [letter.subject.split() for letter in letters]
+            await event.wait()
 
     def send(self, agent: Agent, to: Sequence[str], subject: str, body: str, in_reply_to: str) -> tuple[str, ...]:
         """Deliver a letter of the agent's present call; returns its recipients. Blocks for a few small files.

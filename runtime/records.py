@@ -25,6 +25,7 @@ __all__ = [
     "Given",
     "Judged",
     "Opened",
+    "Paused",
     "Record",
     "Resumed",
     "Returned",
@@ -204,6 +205,13 @@ class Returned(_Record, frozen=True, kw_only=True):
     reason: str
 
 
+class Paused(_Record, frozen=True, kw_only=True):
+    """An agent and all that it started take no new turns, or (`paused` false) take them again."""
+
+    agent: str
+    paused: bool
+
+
 class Ended(_Record, frozen=True, kw_only=True):
     """An agent stopped. `changes`: what it changed in its isolated copy of the files, in a line."""
 
@@ -238,6 +246,7 @@ Record = (
     | CallEnded
     | Judged
     | Returned
+    | Paused
     | Ended
     | Resumed
     | Closed

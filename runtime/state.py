@@ -24,6 +24,7 @@ from runtime.records import (
     Given,
     Judged,
     Opened,
+    Paused,
     Record,
     Resumed,
     Returned,
@@ -129,6 +130,8 @@ class RunState:
                 self.agents[record.agent].accepted = record.accepted
             case Returned():
                 self.agents[record.agent].returned[record.segment] = record.reason
+            case Paused():
+                self.agents[record.agent].paused = record.paused
             case Ended():
                 agent = self.agents[record.agent]
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""

@@ -49,6 +49,8 @@ from workspace import BranchFailed, FileTree, RunLayout, Sandbox, find_skills, r
 
 __all__ = ["Swarm"]
 
+_log = structlog.get_logger(__name__)
+
 # How long the engine gets to forget a session once its agent is leaving: it is a courtesy to the cache.
 RELEASE_SECONDS = 5.0
 
@@ -74,7 +76,10 @@ class Swarm:
         chat: Chat | None = None,
         observers: Sequence[Observer] = (),
         resume: RunLayout | None = None,
+        attended: bool = False,
     ) -> None:
+        """`attended`: carry out what people ask for by `ramet pause`, `continue` and `cancel` while it runs."""
+        self._attended = attended
         self._engine = engine
         self._directory = Path(directory)
         self._settings = settings or Settings()
@@ -125,7 +130,7 @@ class Swarm:
                     )
             self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
             self._mail = Mail(layout, self._recorder.state)
-            self._mail.open_human()
+            self._mail.open_office()
             self._telling = tell = Telling(
                 chat,
                 self._capacity,
@@ -147,6 +152,9 @@ class Swarm:
             if agent.outcome is None:
                 self._mail.reopen(agent)
             self._watch_over(agent)
+        if self._attended:
+            await self._watch_mail()
+            self._group.start_soon(self._attend, name="orders")
         return self
 
     async def __aexit__(
@@ -249,6 +257,10 @@ class Swarm:
         finally:
             self._watch_over(agent)
 
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Let an agent and all that it started take no new turns, or take them again. See `AgentHandle.pause`."""
+        self._family.pause(self.state.agents[name], paused=paused)
+
     async def stop(self, name: str) -> None:
         """Cancel an agent and all that it started. See `AgentHandle.cancel`."""
         self._stopped(self._family.end(self.state.agents[name], Outcome.CANCELLED, "cancelled"))
@@ -288,6 +300,7 @@ class Swarm:
 
     async def sample(self, agent: Agent) -> None:
         """See Host."""
+        await self._family.unpaused(agent)
         if self._onboarding.dallies(agent):
             self._end(agent, Outcome.FAILED, f"{agent.id} never began")
             return
@@ -498,6 +511,17 @@ class Swarm:
         agent.activity = f"waiting for {len(awaited)}"
         self._turns.park(agent)
         return await self._family.results(awaited, "all", None)
+
+    async def _attend(self) -> None:
+        while True:
+            for order in await self._mail.orders():
+                match order:
+                    case ["cancel", name] if name in self.state.agents:
+                        await self.stop(name)
+                    case ["pause" | "continue" as verb, name] if name in self.state.agents:
+                        self.pause(name, paused=verb == "pause")
+                    case _:
+                        _log.warning("not an order", words=order)
 
     async def _watch_mail(self) -> None:
         """Notice what people drop into mailboxes from now on: nobody needs it before anybody waits."""

@@ -32,7 +32,7 @@ def resume(place: Place = Path(), url: Url = None, model: Model = None, as_json:
     engine = choose(url, model or (None if url else state.settings.model))
     session = Session(
         engine,
-        lambda opened, observers: Swarm(opened, layout.directory, observers=observers, resume=layout),
+        lambda opened, observers: Swarm(opened, layout.directory, observers=observers, resume=layout, attended=True),
         view,
         task="" if state.agents else read_task(str(layout.task)),  # it stopped before its first agent began
         resumed=True,

@@ -65,7 +65,7 @@ def run(
     )
     session = Session(
         engine,
-        lambda opened, observers: Swarm(opened, place, settings=settings, observers=observers),
+        lambda opened, observers: Swarm(opened, place, settings=settings, observers=observers, attended=True),
         choose_view(as_json=as_json),
         task=text,
         hint=f" --url {shlex.quote(url)}" if url else "",

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from agents.host import Outcome
+from runtime.budget import Budget
 from runtime.cli._main import run as command
 from runtime.recorder import load
 from runtime.records import Settings
@@ -98,6 +99,49 @@ async def test_a_person_writes_by_dropping_a_file_or_by_a_command(tmp_path: Path
             assert (await lead.result()).text == "bye"
     bodies = [m.get_payload(decode=True) for m in mailbox.Maildir(swarm.layout.mail("human"), create=False)]
     assert sorted(b.decode().strip() for b in bodies if isinstance(b, bytes)) == ["you said good day", "you said hello"]
+
+
+async def test_a_person_pauses_and_cancels_a_branch(tmp_path: Path) -> None:
+    """Paused, a branch takes no turns and the others do; it goes on when told to, and ends when cancelled."""
+    ticks = {"x": 0, "y": 0}
+    moved = anyio.Event()
+
+    def decide(text: str) -> str:
+        nonlocal moved
+        if "You are copy" in text:
+            ticks[re.findall(r"Your task: (\w)", text)[-1]] += 1
+            moved.set()
+            moved = anyio.Event()
+            return call("calc", expression="1")
+        return call("fork", tasks=["x", "y"]) if turns(text) == 0 else call("finish", result=answer(text))
+
+    async def tell(*words: str) -> None:
+        assert await anyio.to_thread.run_sync(command, [words[0], str(tmp_path), words[1]]) == 0
+
+    async def beyond(name: str, count: int) -> None:
+        while ticks[name] <= count:
+            await moved.wait()
+
+    unlimited = Budget(turns=None, sampled_tokens=None)
+    swarm = Swarm(scripted(decide, context_tokens=10**9), tmp_path, budget=unlimited, attended=True)
+    async with swarm:
+        lead = await swarm.start("t")
+        with anyio.fail_after(60):
+            await beyond("x", 2)
+            await tell("pause", "a2")
+            while not swarm.state.agents["a2"].paused:
+                await moved.wait()
+            was = ticks["x"]
+            await beyond("y", ticks["y"] + 10)
+            assert ticks["x"] <= was + 1  # the turn that was under way
+            await tell("continue", "a2")
+            await beyond("x", was + 2)
+            await tell("cancel", "a2")
+            await tell("cancel", "a3")
+            result = await lead.result()
+    assert "a2 cancelled" in result.text
+    assert "a3 cancelled" in result.text
+    assert snapshot(load(swarm.layout)) == snapshot(swarm.state)
 
 
 async def test_who_can_be_written_to(tmp_path: Path) -> None:
