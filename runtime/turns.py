@@ -96,7 +96,8 @@ class Turns:
         self._structural_tag = structural_tag
         self._gates = [_Gate(capacity) for _ in range(capacity.workers)]
         self._where: dict[str, _Gate] = {}
-        self._quiet: dict[str, anyio.Event] = {}  # of agents that are generating: set when they no longer are
+        self._generating: set[str] = set()
+        self._quiet: dict[str, anyio.Event] = {}  # of those that are being interrupted: set when they have ended
 
     def room(self, agent: Agent) -> int:
         """Tokens the agent's context can still grow by."""
@@ -121,8 +122,8 @@ class Turns:
 
     async def interrupt(self, agent: Agent) -> None:
         """End the agent's generation, if there is one, keeping what it has sampled; return when that is recorded."""
-        quiet = self._quiet.get(agent.id)
-        if quiet is not None:
+        if agent.id in self._generating:
+            quiet = self._quiet.setdefault(agent.id, anyio.Event())
             await self._engine.interrupt(self.session(agent))
             await quiet.wait()
 
@@ -147,7 +148,7 @@ class Turns:
                 seed=self._settings.seed,
                 structural_tag=self._structural_tag,
             )
-            self._quiet[agent.id] = quiet = anyio.Event()
+            self._generating.add(agent.id)
             agent.activity = "generating"
             try:
                 prompt = agent.head
@@ -160,8 +161,9 @@ class Turns:
                 gate.residency.computed(agent.head)
                 return True
             finally:
-                del self._quiet[agent.id]
-                quiet.set()
+                self._generating.remove(agent.id)
+                if quiet := self._quiet.pop(agent.id, None):
+                    quiet.set()
 
     def _record(self, agent: Agent, reply: Generation, short: int) -> None:
         self._recorder.commit(

@@ -40,6 +40,7 @@ __all__ = [
 
 T = TypeVar("T")
 MIN_FILES, MAX_FILES = 2, 12
+FOLDER_LETTERS = 6  # of a made directory's name: what many paths begin with need not be long
 
 
 class SurveyError(ValueError):
@@ -134,9 +135,7 @@ def make_survey(random: Random, files: int | None = None, kind: Kind | None = No
     count = files if files is not None else random.randint(MIN_FILES, MAX_FILES)
     kind = kind if kind is not None else random.choice(list(Kind))
     key = make_word(random, split)
-    directory = make_word(random, split)
-    if random.random() < 0.15:
-        directory = f"{make_word(random, split)}/{directory}"
+    directory = make_word(random, split, FOLDER_LETTERS)
     paths = _make_paths(random, directory, count, split)
     figures = dict(zip(paths, _make_figures(random, kind, count, split), strict=True))
     others = _different(lambda: make_word(random, split), random.randint(1, 3), {key})
@@ -249,8 +248,8 @@ def _different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
 
 def _make_paths(random: Random, directory: str, count: int, split: Split) -> list[str]:
     folders = [directory]
-    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
-        folders.append(f"{random.choice(folders)}/{make_word(random, split)}")
+    for _ in range(random.choice((0, 0, 0, 1, 2, 3))):
+        folders.append(f"{random.choice(folders[:2])}/{make_word(random, split, FOLDER_LETTERS)}")
     ending = random.choice(_ENDINGS)
     taken = {word for folder in folders for word in folder.split("/")}
 

@@ -60,8 +60,15 @@ def _numbers(digits: int, split: Split) -> tuple[int, ...]:
     return tuple(n for n in range(first, 10**digits) if side(n) == split)
 
 
-def make_word(random: Random, split: Split) -> str:
+def make_word(random: Random, split: Split, most_letters: int = 99) -> str:
     """A real word, or (more often) one made of syllables: names that nobody has seen before."""
+    while True:
+        word = _make_word(random, split)
+        if len(word) <= most_letters:
+            return word
+
+
+def _make_word(random: Random, split: Split) -> str:
     if random.random() < _REAL[split]:
         return random.choice(_words(split))
     while True:

@@ -87,13 +87,16 @@ class _State(msgspec.Struct):
 class _Flight:
     """A generation between its call and its return: what it takes to interrupt it."""
 
-    __slots__ = ("ended", "interrupted", "queueing", "rid")
+    __slots__ = ("ended", "queueing", "rid")
 
     def __init__(self) -> None:
         self.rid = ""  # while the server has it
         self.queueing = anyio.CancelScope()  # around its wait for a connection
-        self.interrupted = anyio.Event()
-        self.ended = anyio.Event()
+        self.ended: anyio.Event | None = None  # made by whoever interrupts it: ten thousand fly, few are interrupted
+
+    def interrupted(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self.ended is not None
 
 
 _NOTHING = _Reply(meta_info=_Meta(finish_reason=_Finish(type="abort")))
@@ -269,13 +272,14 @@ class SGLang:
         try:
             yield flight
         finally:
-            flight.ended.set()
+            if flight.ended is not None:
+                flight.ended.set()
             flights.remove(flight)
             if not flights:
                 del self._flights[session]
 
     async def _generate(self, body: Callable[[str], bytes], flight: _Flight) -> _Reply:
-        if flight.interrupted.is_set():
+        if flight.interrupted():
             return _NOTHING
         with anyio.CancelScope() as flight.queueing:
             async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
@@ -284,7 +288,7 @@ class SGLang:
                     return await self._send(body(flight.rid), flight.rid)
                 except EngineRefused:
                     # SGLang refuses what was aborted before it began: its own queues answer 400.
-                    if flight.interrupted.is_set():
+                    if flight.interrupted():
                         return _NOTHING
                     raise
                 finally:
@@ -306,7 +310,8 @@ class SGLang:
             raise EngineError(f"{self.url}/generate: not a reply we understand: {error}") from error
 
     async def _interrupt(self, flight: _Flight) -> None:
-        flight.interrupted.set()
+        if flight.ended is None:
+            flight.ended = anyio.Event()
         pause_s = INTERRUPT_S
         while not flight.ended.is_set():
             if flight.rid:
