@@ -50,7 +50,8 @@ async def act(agent: Agent, host: Host) -> None:
             reply = await carry_out(agent, host, index, call)
         if agent.outcome is not None or agent.head is not head:
             return  # it finished, or it is its past self now
-        texts.append(f"error: {reply.text}" if reply.error else reply.text)
+        said = "\n".join(part for part in (reply.text, reply.note) if part)
+        texts.append(f"error: {said}" if reply.error else said)
     await host.give(agent, texts)
 
 

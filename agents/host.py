@@ -38,11 +38,12 @@ class Outcome(enum.StrEnum):
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a tool call came to, as its agent is told.
 
-    `did` is what it changed outside the agent's context, in words, for the report to a past self. `told` names the
-    agents whose results it holds.
+    `note` is about the result and no part of it: what was cut, how a command ended. `did` is what it changed outside
+    the agent's context, in words, for the report to a past self. `told` names the agents whose results it holds.
     """
 
     text: str
+    note: str = ""
     error: bool = False
     did: str = ""
     told: tuple[str, ...] = ()
@@ -88,6 +89,7 @@ class Agent(msgspec.Struct, kw_only=True):
     started: dict[int, str] = {}  # calls of the head's turn that began, by index: what they call
     replies: dict[int, Reply] = {}  # calls of the head's turn that ended
     delivered: dict[str, int] = {}  # children whose results it was told, and the segment that told it
+    last_result: str = ""  # what the last call of its last turn came to, without notes
     letters: list[str] = []  # the ids of those that it was told
     deeds: list[Deed] = []
     turns: int = 0
@@ -123,8 +125,11 @@ class Host(Protocol):
         """A path as an agent may write it: relative to the working directory."""
         ...
 
-    def result_of(self, agent: Agent, name: str) -> str | None:
-        """The result of an agent that `agent` started and that has finished; None for any other name."""
+    def results_of(self, agent: Agent, name: str) -> list[str] | None:
+        """The result of the agent `name`, which `agent` started and which has finished; None for any other name.
+
+        `results` stands for all of them, in the order in which they were started.
+        """
         ...
 
     async def sample(self, agent: Agent) -> None:

@@ -93,6 +93,12 @@ class Family:
         agents = self._recorder.state.agents
         return [agents[name] for name in agent.children if agents[name].called_by is not None]
 
+    def finished(self, agent: Agent) -> list[Agent]:
+        """Those that did a task for it and finished; of a newcomer with several tasks, the copies that it became."""
+        at_work = [child for child in self.children(agent) if not (child.answers or child.reviews)]
+        shares = [self.finished(child) if len(child.tasks) > 1 else [child] for child in at_work]
+        return [one for share in shares for one in share if one.outcome is Outcome.FINISHED]
+
     def of_this_turn(self, agent: Agent) -> list[Agent]:
         """The copies that the agent's present turn has made already: after a crash it makes no others."""
         return [child for child in self.children(agent) if child.called_by == agent.head.id]

@@ -149,6 +149,9 @@ class RunState:
         return segment
 
     def _told(self, agent: Agent, head: Segment, told: tuple[str, ...]) -> None:
+        went_on = head.parent is agent.head  # and did not move back, or begin anew
+        last = agent.replies[max(agent.replies)] if agent.replies and went_on else None
+        agent.last_result = last.text if last is not None and not last.error else ""
         agent.head = head
         agent.delivered.update(dict.fromkeys(told, head.id))
         agent.started, agent.replies, agent.activity, agent.interrupted = {}, {}, "", False

@@ -31,6 +31,7 @@ from agents.chat import Chat
 from agents.host import Agent, Outcome, Reply, ToolRefused
 from agents.told import interview_note, project_text, result_line
 from agents.tools import TOOLS, Tool, schema
+from agents.tools.calc import RESULTS
 from runtime.budget import Account, Budget
 from runtime.engine.base import Capacity, Engine, EngineError, EngineRefused, EngineUnavailable
 from runtime.family import Family
@@ -291,12 +292,14 @@ class Swarm:
         """See Host."""
         return self.layout.relative(path)
 
-    def result_of(self, agent: Agent, name: str) -> str | None:
+    def results_of(self, agent: Agent, name: str) -> list[str] | None:
         """See Host."""
+        if name == RESULTS:
+            return [child.result for child in self._family.finished(agent)]
         found = self.state.agents.get(name)
-        if found is None or not self._family.descends(found, agent):
+        if found is None or not self._family.descends(found, agent) or found.outcome is not Outcome.FINISHED:
             return None
-        return found.result if found.outcome is Outcome.FINISHED else None
+        return [found.result]
 
     async def sample(self, agent: Agent) -> None:
         """See Host."""

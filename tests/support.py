@@ -46,6 +46,11 @@ def call(name: str, **arguments: Any) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
+def answer(text: str) -> str:
+    """The result of the last call of a context, without the status line."""
+    return text.rpartition("<tool_response>\n")[2].rpartition("\n[")[0]
+
+
 def survey(text: str) -> str:
     """A teacher that adds up `total:` over the files of `ledgers`, as the seedling is taught to: by what it reads."""
     own = text.rpartition("You are copy")[2]

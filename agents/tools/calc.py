@@ -27,6 +27,8 @@ __all__ = ["Calc", "calculate"]
 MAX_CHARS = 20_000  # about 5,000 summands of three digits
 MAX_BITS = 10_000  # about 3,000 decimal digits: printed in well under a millisecond
 
+RESULTS = "results"  # the name that stands for all of them
+
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -57,26 +59,28 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 class Calc(Tool, frozen=True, kw_only=True):
     """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round. The name of an agent
-    you started (a2) stands for the first number in its result."""
+    you started (a2) stands for the first number in its result, `results` for the list of all of them: sum(results),
+    sum(results > 10)."""
 
     name: ClassVar[str] = "calc"
     repeatable: ClassVar[bool] = True
     expression: Annotated[str, Meta(description="such as max(3, 4) + (7 > 5)")]
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=calculate(self.expression, lambda name: host.result_of(agent, name)))
+        return Reply(text=calculate(self.expression, lambda name: host.results_of(agent, name)))
 
 
-def calculate(expression: str, result_of: Callable[[str], str | None] = lambda _: None) -> str:
+def calculate(expression: str, results_of: Callable[[str], list[str] | None] = lambda _: None) -> str:
     """The exact value: an integer, a finite decimal, or a fraction `p/q`. Raises ToolRefused.
 
-    `result_of` gives the text that a name stands for: the first number in it counts.
+    `results_of` gives the texts that a name stands for: the first number in each counts. Several are a list, which
+    functions take, and whose comparisons are lists of ones and zeros.
     """
     if len(expression) > MAX_CHARS:
         raise ToolRefused(f"calc: the expression has {len(expression)} characters, at most {MAX_CHARS} are allowed")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        return _written(_value(_Numbered(result_of).visit(tree.body)))
+        return _written(_value(_Numbered(results_of).visit(tree.body)))
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ToolRefused(f"calc: not an expression: {error.args[0] if error.args else error}") from error
     except ZeroDivisionError as error:
@@ -88,20 +92,32 @@ def calculate(expression: str, result_of: Callable[[str], str | None] = lambda _
 class _Numbered(ast.NodeTransformer):
     """Puts the numbers for the names, but for the functions that are called."""
 
-    def __init__(self, result_of: Callable[[str], str | None]) -> None:
-        self._result_of = result_of
+    def __init__(self, results_of: Callable[[str], list[str] | None]) -> None:
+        self._results_of = results_of
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         node.args = [self.visit(argument) for argument in node.args]
         return node
 
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        node = ast.Compare(self.visit(node.left), node.ops, [self.visit(side) for side in node.comparators])
+        if not isinstance(node.left, ast.List):
+            return node
+        each: list[ast.expr] = [ast.Compare(number, node.ops, node.comparators) for number in node.left.elts]
+        return ast.List(each, ast.Load())
+
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        text = self._result_of(node.id)
-        if text is None:
+        texts = self._results_of(node.id)
+        if not texts:
             raise ToolRefused(f"calc: {node.id!r} is no agent that you started and that has finished")
+        numbers = [self._number(node.id, text) for text in texts]
+        return ast.List(numbers, ast.Load()) if node.id == RESULTS else numbers[0]
+
+    @staticmethod
+    def _number(name: str, text: str) -> ast.expr:
         found = _NUMBER.search(text)
         if found is None:
-            raise ToolRefused(f"calc: there is no number in the result of {node.id}")
+            raise ToolRefused(f"calc: there is no number in the result of {name}: {text[:80]!r}")
         return ast.parse(found.group(), mode="eval").body
 
 

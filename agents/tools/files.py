@@ -28,7 +28,7 @@ class ListFiles(Tool, frozen=True, kw_only=True):
 
     async def run(self, agent: Agent, host: Host) -> Reply:
         listing = await to_thread.run_sync(partial(host.files(agent).list, self.path))
-        return Reply(text=_lines(*listing.paths, listing.note) or "(no files)")
+        return Reply(text="\n".join(listing.paths), note=listing.note or ("" if listing.paths else "(no files)"))
 
 
 class ReadFile(Tool, frozen=True, kw_only=True):
@@ -44,7 +44,8 @@ class ReadFile(Tool, frozen=True, kw_only=True):
 
     async def run(self, agent: Agent, host: Host) -> Reply:
         part = await to_thread.run_sync(partial(host.files(agent).read, self.path, offset_lines=self.offset_lines))
-        return Reply(text=_lines(part.text.removesuffix("\n"), part.note) or "(empty file)")
+        text = part.text.removesuffix("\n")
+        return Reply(text=text, note=part.note or ("" if text else "(empty file)"))
 
 
 class WriteFile(Tool, frozen=True, kw_only=True):
@@ -73,8 +74,4 @@ class Search(Tool, frozen=True, kw_only=True):
 
     async def run(self, agent: Agent, host: Host) -> Reply:
         found = await to_thread.run_sync(partial(host.files(agent).search, self.pattern, self.path))
-        return Reply(text=_lines(*found.lines, found.note) or "(no matches)")
-
-
-def _lines(*parts: str) -> str:
-    return "\n".join(part for part in parts if part)
+        return Reply(text="\n".join(found.lines), note=found.note or ("" if found.lines else "(no matches)"))

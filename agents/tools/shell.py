@@ -31,6 +31,7 @@ class Shell(Tool, frozen=True, kw_only=True):
         if done.truncated and done.output_path is not None:
             notes.append(f"[the whole output: {host.shown_path(done.output_path)}]")
         return Reply(
-            text="\n".join(part for part in (done.output.rstrip("\n"), *notes) if part),
+            text=done.output.rstrip("\n"),
+            note="\n".join(notes),
             did=f"ran `{self.command[:200]}`",
         )

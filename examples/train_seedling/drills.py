@@ -19,14 +19,13 @@ from runtime.demo.words import make_number, make_word
 
 Encode = Callable[[str], list[int]]
 Piece = tuple[str, bool]  # text, and whether it is trained
-QUOTED = '", "'
 
 
 def make_drill(random: Random, encode: Encode, vocabulary: int) -> Tree:
     """One row of the beginning. A third of them repeat spans of random tokens, the others are steps of a survey."""
     if random.random() < 0.3:
         return _spans(random, vocabulary)
-    make = random.choice((_lookups, _listing, _listing, _reading, _reading, _calculating))
+    make = random.choice((_lookups, _finding, _finding, _reading, _reading, _calculating))
     return _row(random, encode, make)
 
 
@@ -35,7 +34,7 @@ def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     matter of what stands there and not of which words there are."""
     if random.random() < 0.1:
         return _spans(random, vocabulary)
-    return _row(random, encode, random.choice((_reading, _listing, _listing, _listing, _calculating, _calculating)))
+    return _row(random, encode, random.choice((_reading, _reading, _finding, _finding, _calculating, _calculating)))
 
 
 def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Tree:
@@ -76,13 +75,15 @@ def _lookups(random: Random, survey: Survey) -> list[Piece]:
     return pieces
 
 
-def _listing(random: Random, survey: Survey) -> list[Piece]:
-    """A listing, then a JSON list of its paths."""
-    # Of a survey that would be large and nested: which path comes next is what takes longest to learn.
-    survey = max((make_survey(random) for _ in range(2)), key=lambda s: len("".join(s.files)))
-    paths = list(survey.files)
-    pieces: list[Piece] = [("\n".join(paths) + "\n", False)]
-    pieces.append((f'["{QUOTED.join(paths)}"]\n', True))
+def _finding(random: Random, survey: Survey) -> list[Piece]:
+    """The results of copies, then some of their figures, each with its path after it."""
+    lines = [f"a{n}: {survey.key}: {figure} {path}\n" for n, (path, figure) in enumerate(survey.figures.items(), 2)]
+    unique = [
+        (path, figure) for path, figure in survey.figures.items() if list(survey.figures.values()).count(figure) == 1
+    ]
+    pieces: list[Piece] = [("".join(lines), False)]
+    for path, figure in random.sample(unique, min(4, len(unique))):
+        pieces += [(f"{figure}\n", False), (f'{figure} {path}\n"{path}"\n', True)]
     return pieces
 
 
@@ -99,15 +100,13 @@ def _reading(random: Random, survey: Survey) -> list[Piece]:
 def _calculating(random: Random, survey: Survey) -> list[Piece]:
     """A question and the results of copies, then what to calculate; where a file is asked for, then its path."""
     first = 2 if random.random() < 0.8 else random.randint(2, 300)
-    agents = [f"a{first + k}" for k in range(len(survey.figures))]
     asked = Question(kind=survey.kind, key=survey.key, directory=survey.directory, threshold=survey.threshold)
-    wanted = expression(asked, agents)
-    figures = {agent: str(figure) for agent, figure in zip(agents, survey.figures.values(), strict=True)}
+    wanted = expression(asked)
     results = "".join(
-        f"{agent}: {survey.key}: {figure} {path}\n"
-        for agent, (path, figure) in zip(agents, survey.figures.items(), strict=True)
+        f"a{agent}: {survey.key}: {figure} {path}\n"
+        for agent, (path, figure) in enumerate(survey.figures.items(), first)
     )
-    pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
-    value = calculate(wanted, figures.get)
+    value = calculate(wanted, lambda _: [str(figure) for figure in survey.figures.values()])
     said = f"{value} {survey.answer}\n" if survey.answer != value else ""
+    pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
     return [*pieces, (f"{value}\n", False), (f'{said}"{survey.answer}"\n', True)]

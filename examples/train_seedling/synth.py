@@ -66,8 +66,8 @@ class _Play:
             copies.append(copy)
             results.append(f"a{me}: {survey.key}: {survey.figures[path]} {path}")
         calculated = self._turn(self._tell(forked, first, "\n".join(results)))
-        figures = {f"a{first + k}": str(figure) for k, figure in enumerate(survey.figures.values(), 1)}
-        value = calculate(_expression(self._text(calculated)), figures.get)
+        figures = [str(figure) for figure in survey.figures.values()]
+        value = calculate(_expression(self._text(calculated)), lambda _: figures)
         return [self._turn(self._tell(calculated, first, value)), *copies]
 
     def _turn(self, head: Segment) -> Segment:

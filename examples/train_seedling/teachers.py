@@ -38,11 +38,11 @@ def decide(text: str) -> str:
     lines = response.group(1).split("\n")[:-1]  # the last line is the agent's status
     name, arguments = calls[-1]["name"], calls[-1]["arguments"]
     if name == "list_files":
-        return _turn("fork", tasks=lines)
+        return _turn("fork", tasks=["{line}"], lines=True)
     if name == "fork":
         if copy := _COPY.fullmatch(lines[0]):
             return _turn("read_file", path=copy.group(1))
-        return _turn("calc", expression=expression(question, [agent for agent, _, _ in _results(lines)]))
+        return _turn("calc", expression=expression(question))
     if name == "read_file":
         figure = _figure(lines, question.key)
         return _turn("finish", result=f"{question.key}: {figure} {arguments['path']}")
@@ -74,17 +74,17 @@ def _results(lines: Sequence[str]) -> list[tuple[str, str, str]]:
     return [(match.group(1), match.group(3), match.group(4)) for match in found if match]
 
 
-def expression(question: Question, agents: Sequence[str]) -> str:
-    """What to calculate from the results of `agents` to answer `question`: their names stand for their figures."""
+def expression(question: Question) -> str:
+    """What to calculate from the results of the copies to answer `question`."""
     match question.kind:
         case Kind.SUM:
-            return "+".join(agents)
+            return "sum(results)"
         case Kind.LARGEST | Kind.WHICH_MOST:
-            return f"max({','.join(agents)})"
+            return "max(results)"
         case Kind.SMALLEST | Kind.WHICH_LEAST:
-            return f"min({','.join(agents)})"
+            return "min(results)"
         case Kind.COUNT:
-            return "+".join(f"({agent}>{question.threshold})" for agent in agents)
+            return f"sum(results>{question.threshold})"
 
 
 def _answer(question: Question, value: str, turns: Sequence[tuple[str, str]]) -> str:

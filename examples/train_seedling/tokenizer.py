@@ -29,13 +29,12 @@ _FRAMES = (
     "user\n",
     "assistant\n",
     '\n{"name": "list_files", "arguments": {"path": "a"}}\n',
-    '\n{"name": "fork", "arguments": {"tasks": ["a b", "a c", "a d"]}}\n',
+    '\n{"name": "fork", "arguments": {"tasks": ["{line}"], "lines": true}}\n',
     '\n{"name": "read_file", "arguments": {"path": "a.txt"}}\n',
     '\n{"name": "finish", "arguments": {"result": "a: 4 a.txt"}}\n',
-    '\n{"name": "calc", "arguments": {"expression": "(a2>1)+(a3>1)"}}\n',
-    '\n{"name": "calc", "arguments": {"expression": "a2+a3"}}\n',
-    '\n{"name": "calc", "arguments": {"expression": "max(a2,a3)"}}\n',
-    '\n{"name": "calc", "arguments": {"expression": "min(a2,a3)"}}\n',
+    '\n{"name": "calc", "arguments": {"expression": "sum(results>1)"}}\n',
+    '\n{"name": "calc", "arguments": {"expression": "max(results)"}}\n',
+    '\n{"name": "calc", "arguments": {"expression": "min(results)"}}\n',
     "You are copy 3 of 8. Your task: a.txt\n",
     "[a3 t2 | context 5120/4096 | budget 100%]",
 )
@@ -44,7 +43,11 @@ _FRAMES = (
 def name_tokens(tokenizer: Tokenizer) -> list[int]:
     """The tokens that only names are made of: letters, and in no frame, wording or sentence."""
     fixed = [*_FRAMES, *SENTENCES, *(wording for wordings in WORDINGS.values() for wording in wordings)]
-    grammar = {token for text in fixed for token in tokenizer.encode(re.sub(r"{\w+}", "", text)).ids}
+    grammar = {
+        token
+        for text in fixed
+        for token in tokenizer.encode(re.sub(r"{[wn]}|{key}|{directory}|{threshold}", "", text)).ids
+    }
     return [n for text, n in sorted(tokenizer.get_vocab().items()) if text.isalpha() and n not in grammar]
 
 

@@ -79,7 +79,7 @@ def test_no_text_breaks_it(expression: str) -> None:
 
 def test_names_of_agents_are_the_first_number_of_their_results() -> None:
     """`a2` stands for the first number in its result, at any place in an expression; anything else is refused."""
-    results = {"a2": "oats: 412 barn-9.txt", "a3": "-3.5", "a4": "none"}
+    results = {"a2": ["oats: 412 barn-9.txt"], "a3": ["-3.5"], "a4": ["none"]}
     assert calculate("a2+a3", results.get) == "408.5"
     assert calculate("max(a2, a3)", results.get) == "412"
     assert calculate("(a2>400)+(a3>400)", results.get) == "1"
@@ -87,3 +87,26 @@ def test_names_of_agents_are_the_first_number_of_their_results() -> None:
     for expression in ("a9", "a4+1", "max", "a2(3)"):
         with pytest.raises(ToolRefused, match=r"^calc: "):
             calculate(expression, results.get)
+
+
+def test_results_stands_for_all_of_them() -> None:
+    """Functions take the list; comparing it gives a list of ones and zeros; alone it is no number."""
+
+    def results(name: str) -> list[str] | None:
+        return ["oats: 412 barn-9.txt", "7", "-3"] if name == "results" else None
+
+    for expression, value in {
+        "sum(results)": "416",
+        "max(results)": "412",
+        "min(results)": "-3",
+        "count(results)": "3",
+        "sum(results>6)": "2",
+        "sum(results == 7) + 1": "2",
+        "max(results, 500)": "500",
+    }.items():
+        assert calculate(expression, results) == value
+    for expression in ("results", "results + 1", "sum(1 < results < 3)"):
+        with pytest.raises(ToolRefused, match="calc"):
+            calculate(expression, results)
+    with pytest.raises(ToolRefused, match="no agent that you started"):
+        calculate("sum(results)", lambda _: [])

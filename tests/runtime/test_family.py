@@ -16,7 +16,7 @@ from runtime.recorder import load
 from runtime.records import Settings
 from runtime.swarm import Swarm
 from tests.runtime.test_swarm import last_told, snapshot
-from tests.support import call, ledgers, scripted, survey, tiny_chat
+from tests.support import answer, call, ledgers, scripted, survey, tiny_chat
 from workspace import RunLayout
 
 pytestmark = pytest.mark.anyio
@@ -457,3 +457,34 @@ async def test_figures_of_children_need_not_be_copied(tmp_path: Path) -> None:
         result = await lead.result()
     assert "\n15\n" in tiny_chat().text(lead.state.head.ids())
     assert "'a1' is no agent that you started" in result.text
+
+
+async def test_a_copy_for_each_line_of_the_last_result(tmp_path: Path) -> None:
+    """With lines=true nothing needs to be written out; `results` in calc is the list of what the copies found. Without
+    lines, or without a place for them, it is refused."""
+    ledgers(tmp_path, [5, 7, 30])
+
+    def decide(text: str) -> str:
+        if "You are copy" in text:
+            task = re.findall(r"Your task: read (\S+)", text)[-1]
+            found = re.findall(r"total: (\d+)", text)
+            return call("finish", result=f"{found[-1]} {task}") if found else call("read_file", path=task)
+        return [
+            call("fork", tasks=["read {line}"], lines=True),
+            call("list_files", path="ledgers"),
+            call("fork", tasks=["read"], lines=True),
+            call("list_files", path="ledgers"),
+            call("fork", tasks=["read {line}"], lines=True),
+            call("calc", expression="sum(results) + sum(results > 6)"),
+            call("finish", result=answer(text)),
+        ][turns(text)]
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        lead = await swarm.start("t")
+        result = await lead.result()
+    assert result.text == "44"
+    assert [a.task for a in swarm.state.agents.values()][1:] == [f"read ledgers/l{n}.txt" for n in range(3)]
+    text = tiny_chat().text(lead.state.head.ids())
+    assert "your last result has no lines" in text
+    assert "write {line} in it" in text
+    assert snapshot(load(swarm.layout)) == snapshot(swarm.state)

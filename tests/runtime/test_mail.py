@@ -16,9 +16,8 @@ from runtime.recorder import load
 from runtime.records import Settings
 from runtime.swarm import Swarm
 from tests.runtime.test_family import turns
-from tests.runtime.test_onboarding import answer
 from tests.runtime.test_swarm import last_told, snapshot
-from tests.support import call, scripted, tiny_chat
+from tests.support import answer, call, scripted, tiny_chat
 
 pytestmark = pytest.mark.anyio
 

@@ -15,16 +15,11 @@ from runtime.recorder import load
 from runtime.swarm import Swarm
 from tests.runtime.test_family import turns
 from tests.runtime.test_swarm import last_told, snapshot
-from tests.support import call, scripted, tiny_chat
+from tests.support import answer, call, scripted, tiny_chat
 
 pytestmark = pytest.mark.anyio
 TASKS = ["north", "south", "west"]
 FIGURES = {"north": 3, "south": 40, "west": 500}
-
-
-def answer(text: str) -> str:
-    """The result of the last call, without the status line."""
-    return text.rpartition("<tool_response>\n")[2].rpartition("\n[")[0]
 
 
 def told_first(text: str) -> str:
