@@ -107,6 +107,6 @@ def _calculating(random: Random, survey: Survey) -> list[Piece]:
         for agent, (path, figure) in enumerate(survey.figures.items(), first)
     )
     value = calculate(wanted, lambda _: [str(figure) for figure in survey.figures.values()])
-    said = f"{value} {survey.answer}\n" if survey.answer != value else ""
+    said = f"{value} {survey.answer}" if survey.answer != value else value
     pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
-    return [*pieces, (f"{value}\n", False), (f'{said}"{survey.answer}"\n', True)]
+    return [*pieces, (f"{value}\n", False), (f'{said}\n"{survey.answer}"\n', True)]

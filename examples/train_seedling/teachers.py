@@ -49,8 +49,8 @@ def decide(text: str) -> str:
     if name == "calc":
         answer = _answer(question, lines[0], turns)
         # Said before it is done: where a figure's file is asked for, the figure leads to it.
-        said = f"{lines[0]} {answer}\n" if answer != lines[0] else ""
-        return said + _turn("finish", result=answer)
+        said = f"{lines[0]} {answer}" if answer != lines[0] else answer
+        return f"{said}\n{_turn('finish', result=answer)}"
     raise ValueError(f"nothing follows {name}")
 
 

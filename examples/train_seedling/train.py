@@ -31,7 +31,9 @@ from examples.train_seedling.plant import plant, sharpen
 EXCHANGED = 0.7  # of the trees have their names' tokens exchanged
 SMALL = 4  # files at most, at first: a step costs a third and teaches the same actions
 
-Piece = tuple[Tensor, Tensor]  # tokens [N, T] and which are trained
+OWN_END = 4.0  # the weight of what the parent does after its copies have answered: two turns, of which little is seen
+
+Piece = tuple[Tensor, Tensor]  # tokens [N, T], and the weight of each: 0 is not trained
 
 
 class Trees:
@@ -39,9 +41,14 @@ class Trees:
 
     def __init__(self, path: Path) -> None:
         stored = np.load(path)
-        self.tokens, self.mask, self.lengths = stored["tokens"].astype(np.int64), stored["mask"], stored["lengths"]
+        self.tokens, self.lengths = stored["tokens"].astype(np.int64), stored["lengths"]
+        self.weights = stored["mask"].astype(np.float32)
         self.ends = np.cumsum(self.lengths)
         self.first = np.searchsorted(stored["trees"], np.arange(stored["trees"][-1] + 2))  # span by tree
+        for tree in range(len(self)):
+            if self.branches(tree):  # the parent's comes first
+                own = self.first[tree] + 1
+                self.weights[self.ends[own] - self.lengths[own] : self.ends[own]] *= OWN_END
 
     def __len__(self) -> int:
         return len(self.first) - 1
@@ -71,28 +78,30 @@ class Trees:
     def _padded(self, spans: list[int], vocabulary: np.ndarray) -> Piece:
         """Padded on the right: attention is causal, nothing sees the padding."""
         longest = max(self.lengths[span] for span in spans)
-        tokens, mask = np.zeros((len(spans), longest), np.int64), np.zeros((len(spans), longest), np.bool_)
+        tokens, weights = np.zeros((len(spans), longest), np.int64), np.zeros((len(spans), longest), np.float32)
         for i, span in enumerate(spans):
             length = self.lengths[span]
             at = slice(self.ends[span] - length, self.ends[span])
-            tokens[i, :length], mask[i, :length] = vocabulary[self.tokens[at]], self.mask[at]
-        return torch.from_numpy(tokens), torch.from_numpy(mask)
+            tokens[i, :length], weights[i, :length] = vocabulary[self.tokens[at]], self.weights[at]
+        return torch.from_numpy(tokens), torch.from_numpy(weights)
 
 
 def forward(model: Seedling, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
-    """The summed loss of the trained tokens, and whether each is the likeliest."""
+    """The loss of the trained tokens, weighted and summed, and whether each is the likeliest."""
     with torch.autocast("cpu", torch.bfloat16):
         (trunk, _), *branches = pieces
         hidden = model.hidden(trunk, [tokens for tokens, _ in branches])
-        chosen, targets = [], []
+        chosen, targets, weights = [], [], []
         # A span's first token is always given, so each trained token is foretold within its own span.
-        for h, (tokens, mask) in zip(hidden, pieces, strict=True):
-            rows, at = mask[:, 1:].nonzero(as_tuple=True)
+        for h, (tokens, weight) in zip(hidden, pieces, strict=True):
+            rows, at = weight[:, 1:].nonzero(as_tuple=True)
             chosen.append(h[rows, at])
             targets.append(tokens[rows, at + 1])
+            weights.append(weight[rows, at + 1])
         logits = model.logits(torch.cat(chosen)).float()
     wanted = torch.cat(targets)
-    return F.cross_entropy(logits, wanted, reduction="sum"), logits.detach().argmax(-1) == wanted
+    loss = F.cross_entropy(logits, wanted, reduction="none") @ torch.cat(weights)
+    return loss, logits.detach().argmax(-1) == wanted
 
 
 @torch.no_grad()
@@ -206,19 +215,19 @@ def train(options: argparse.Namespace) -> None:
             sources[source].trees.pieces(trees, names, random)
             for trees in sources[source].batch(options.batch_tokens, SMALL + 1 if small else 99)
         ]
-        trained = sum(int(mask[:, 1:].sum()) for pieces in batch for _, mask in pieces)
-        losses, right = 0.0, 0
+        trained = sum(float(weight[:, 1:].sum()) for pieces in batch for _, weight in pieces)
+        losses, right, tried = 0.0, 0, 0
         for pieces in batch:
             loss, hits = forward(model, pieces)
             (loss / trained).backward()
-            losses, right = losses + loss.item(), right + int(hits.sum())
+            losses, right, tried = losses + loss.item(), right + int(hits.sum()), tried + len(hits)
             seen += sum(tokens.numel() for tokens, _ in pieces)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optim in optims:
             optim.step()
             optim.zero_grad(set_to_none=True)
         step += 1
-        recent[source].append(right / trained)
+        recent[source].append(right / tried)
         if step % 20 == 0 or done == 1.0:
             entry: dict[str, object] = {
                 "step": step,
