@@ -132,6 +132,10 @@ class Host(Protocol):
         """
         ...
 
+    def lines_of(self, agent: Agent) -> list[str]:
+        """Those results as the agent is told of them, each after the name of whose it is."""
+        ...
+
     async def sample(self, agent: Agent) -> None:
         """Extend the agent's head by one sampled turn, or end the agent: no budget, no room, no engine."""
         ...

@@ -301,6 +301,10 @@ class Swarm:
             return None
         return [found.result]
 
+    def lines_of(self, agent: Agent) -> list[str]:
+        """See Host."""
+        return [result_line(child) for child in self._family.finished(agent)]
+
     async def sample(self, agent: Agent) -> None:
         """See Host."""
         await self._family.unpaused(agent)

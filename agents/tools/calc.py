@@ -12,9 +12,10 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -28,6 +29,8 @@ MAX_CHARS = 20_000  # about 5,000 summands of three digits
 MAX_BITS = 10_000  # about 3,000 decimal digits: printed in well under a millisecond
 
 RESULTS = "results"  # the name that stands for all of them
+RESULTS_SUM = f"sum({RESULTS})"
+_EXTREME = re.compile(rf"(max|min)\(\s*{RESULTS}\s*\)")
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
@@ -60,14 +63,26 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 class Calc(Tool, frozen=True, kw_only=True):
     """Calculate exactly: + - * / // % **, comparisons (1 or 0), min, max, sum, count, abs, round. The name of an agent
     you started (a2) stands for the first number in its result, `results` for the list of all of them: sum(results),
-    sum(results > 10)."""
+    sum(results > 10). max(results) and min(results) also tell whose it is."""
 
     name: ClassVar[str] = "calc"
     repeatable: ClassVar[bool] = True
     expression: Annotated[str, Meta(description="such as max(3, 4) + (7 > 5)")]
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        return Reply(text=calculate(self.expression, lambda name: host.results_of(agent, name)))
+        value = calculate(self.expression, lambda name: host.results_of(agent, name))
+        return Reply(text=value, note="\n".join(self._whose(value, host.lines_of(agent))))
+
+    def _whose(self, value: str, lines: Sequence[str]) -> list[str]:
+        """Of a maximum or minimum of all results, the lines of those that have it."""
+        if not _EXTREME.fullmatch(self.expression.strip()):
+            return []
+        figures = [calculate(RESULTS_SUM, partial(_only, line.partition(": ")[2])) for line in lines]
+        return [line for line, figure in zip(lines, figures, strict=True) if figure == value]
+
+
+def _only(text: str, _: str) -> list[str]:
+    return [text]
 
 
 def calculate(expression: str, results_of: Callable[[str], list[str] | None] = lambda _: None) -> str:

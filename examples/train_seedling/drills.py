@@ -14,7 +14,7 @@ from random import Random
 from agents.tools.calc import calculate
 from examples.train_seedling.rows import Span, Tree
 from examples.train_seedling.teachers import expression
-from runtime.demo import Question, Survey, make_survey
+from runtime.demo import Kind, Question, Survey, make_survey
 from runtime.demo.words import make_number, make_word
 
 Encode = Callable[[str], list[int]]
@@ -102,11 +102,11 @@ def _calculating(random: Random, survey: Survey) -> list[Piece]:
     first = 2 if random.random() < 0.8 else random.randint(2, 300)
     asked = Question(kind=survey.kind, key=survey.key, directory=survey.directory, threshold=survey.threshold)
     wanted = expression(asked)
-    results = "".join(
-        f"a{agent}: {survey.key}: {figure} {path}\n"
-        for agent, (path, figure) in enumerate(survey.figures.items(), first)
-    )
-    value = calculate(wanted, lambda _: [str(figure) for figure in survey.figures.values()])
+    figures = [str(figure) for figure in survey.figures.values()]
+    lines = [f"a{n}: {survey.key}: {figure} {path}\n" for n, (path, figure) in enumerate(survey.figures.items(), first)]
+    value = calculate(wanted, lambda _: figures)
+    extreme = survey.kind not in (Kind.SUM, Kind.COUNT)
+    whose = [line for line, figure in zip(lines, figures, strict=True) if extreme and figure == value]
     said = f"{value} {survey.answer}" if survey.answer != value else value
-    pieces: list[Piece] = [(f"{survey.question}\n{results}", False), (f'"{wanted}"\n', True)]
-    return [*pieces, (f"{value}\n", False), (f'{said}\n"{survey.answer}"\n', True)]
+    pieces: list[Piece] = [(f"{survey.question}\n{''.join(lines)}", False), (f'"{wanted}"\n', True)]
+    return [*pieces, (f"{value}\n{''.join(whose)}", False), (f'{said}\n"{survey.answer}"\n', True)]

@@ -15,7 +15,7 @@ from agents.context import Origin, Segment
 from agents.told import copy_text, status_line
 from agents.tools.calc import calculate
 from examples.train_seedling.teachers import decide
-from runtime.demo import Survey
+from runtime.demo import Kind, Survey
 
 _BEGIN = "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 _EXTEND = "\n<|im_start|>user\n<tool_response>\n{text}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
@@ -68,6 +68,9 @@ class _Play:
         calculated = self._turn(self._tell(forked, first, "\n".join(results)))
         figures = [str(figure) for figure in survey.figures.values()]
         value = calculate(_expression(self._text(calculated)), lambda _: figures)
+        if survey.kind not in (Kind.SUM, Kind.COUNT):
+            whose = [line for line, figure in zip(results, figures, strict=True) if figure == value]
+            value = "\n".join([value, *whose])
         return [self._turn(self._tell(calculated, first, value)), *copies]
 
     def _turn(self, head: Segment) -> Segment:

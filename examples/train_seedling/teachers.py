@@ -47,8 +47,8 @@ def decide(text: str) -> str:
         figure = _figure(lines, question.key)
         return _turn("finish", result=f"{question.key}: {figure} {arguments['path']}")
     if name == "calc":
-        answer = _answer(question, lines[0], turns)
-        # Said before it is done: where a figure's file is asked for, the figure leads to it.
+        answer = _answer(question, lines)
+        # Said before it is done: the figure, and where its file is asked for, that.
         said = f"{lines[0]} {answer}" if answer != lines[0] else answer
         return f"{said}\n{_turn('finish', result=answer)}"
     raise ValueError(f"nothing follows {name}")
@@ -87,10 +87,8 @@ def expression(question: Question) -> str:
             return f"sum(results>{question.threshold})"
 
 
-def _answer(question: Question, value: str, turns: Sequence[tuple[str, str]]) -> str:
+def _answer(question: Question, lines: Sequence[str]) -> str:
+    """From a calculation's value and, of a maximum or minimum, the result that it is of."""
     if question.kind not in (Kind.WHICH_MOST, Kind.WHICH_LEAST):
-        return value
-    response = _RESPONSE.search(turns[-4][1])
-    if response is None:
-        raise ValueError("the copies' results are not where they should be")
-    return {figure: path for _, figure, path in _results(response.group(1).split("\n")[:-1])}[value]
+        return lines[0]
+    return _results(lines[1:])[0][2]

@@ -475,6 +475,7 @@ async def test_a_copy_for_each_line_of_the_last_result(tmp_path: Path) -> None:
             call("fork", tasks=["read"], lines=True),
             call("list_files", path="ledgers"),
             call("fork", tasks=["read {line}"], lines=True),
+            call("calc", expression="max(results)"),
             call("calc", expression="sum(results) + sum(results > 6)"),
             call("finish", result=answer(text)),
         ][turns(text)]
@@ -487,4 +488,5 @@ async def test_a_copy_for_each_line_of_the_last_result(tmp_path: Path) -> None:
     text = tiny_chat().text(lead.state.head.ids())
     assert "your last result has no lines" in text
     assert "write {line} in it" in text
+    assert "\n30\na4: 30 ledgers/l2.txt\n[" in text  # a maximum tells whose it is
     assert snapshot(load(swarm.layout)) == snapshot(swarm.state)
