@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from agents.told import status_line
 from agents.tools.calc import calculate
 from examples.train_seedling.rows import Span, Tree
 from examples.train_seedling.teachers import expression
@@ -34,7 +35,11 @@ def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     matter of what stands there and not of which words there are."""
     if random.random() < 0.1:
         return _spans(random, vocabulary)
-    return _row(random, encode, random.choice((_reading, _reading, _finding, _finding, _calculating, _calculating)))
+    return _row(
+        random,
+        encode,
+        random.choice((_reading, _finding, _calculating, _calculating, _answering, _answering, _answering)),
+    )
 
 
 def _row(random: Random, encode: Encode, make: Callable[[Random, Survey], list[Piece]]) -> Tree:
@@ -110,3 +115,20 @@ def _calculating(random: Random, survey: Survey) -> list[Piece]:
     said = f"{value} {survey.answer}" if survey.answer != value else value
     pieces: list[Piece] = [(f"{survey.question}\n{''.join(lines)}", False), (f'"{wanted}"\n', True)]
     return [*pieces, (f"{value}\n{''.join(whose)}", False), (f'{said}\n"{survey.answer}"\n', True)]
+
+
+def _answering(random: Random, survey: Survey) -> list[Piece]:
+    """What a calculation came to, and the turn that says it and finishes with it; several times, with other figures."""
+    pieces: list[Piece] = []
+    for path in random.sample(list(survey.files) * 3, 5):
+        value = str(make_number(random, "train") * random.choice((1, 1, 1, 7)))
+        which = random.random() < 0.25
+        line = f"a{random.randint(2, 13)}: {survey.key}: {value} {path}\n" if which or random.random() < 0.5 else ""
+        used, left = random.randint(200, 1200), random.randint(30, 100) / 100
+        told = f"{value}\n{line}{status_line('a1', 3, used, 4096, left)}"
+        given = f"<|im_start|>user\n<tool_response>\n{told}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+        said = f"{value} {path}" if which else value
+        result = path if which else value
+        call = f'<tool_call>\n{{"name": "finish", "arguments": {{"result": "{result}"}}}}\n</tool_call><|im_end|>'
+        pieces += [(given, False), (said, not line), (f"\n{call}", True), ("\n", False)]
+    return pieces

@@ -247,14 +247,13 @@ def _different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
 
 
 def _make_paths(random: Random, directory: str, count: int, split: Split) -> list[str]:
-    folders = [directory]
-    for _ in range(random.choice((0, 0, 0, 1, 2, 3))):
-        folders.append(f"{random.choice(folders[:2])}/{make_word(random, split, FOLDER_LETTERS)}")
+    folders, taken = [directory], {directory}  # no directory, and no file, is named as one that it lies in
+    for word in _different(lambda: make_word(random, split, FOLDER_LETTERS), random.choice((0, 0, 0, 1, 2, 3)), taken):
+        folders.append(f"{random.choice(folders[:2])}/{word}")
     ending = random.choice(_ENDINGS)
-    taken = {word for folder in folders for word in folder.split("/")}
 
     def name() -> str:
-        word = make_word(random, split)
+        (word,) = _different(lambda: make_word(random, split), 1, set(taken))
         style = random.random()
         if style < 0.6:
             return word
@@ -262,7 +261,7 @@ def _make_paths(random: Random, directory: str, count: int, split: Split) -> lis
             return f"{word}-{make_word(random, split)}"
         return f"{word}-{make_number(random, split)}"
 
-    names = _different(name, count, taken)
+    names = _different(name, count, set())
     # One ending to a file's name, so that no path is the beginning of another.
     return sorted(f"{random.choice(folders)}/{name}.{ending}" for name in names)
 

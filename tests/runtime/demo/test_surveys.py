@@ -20,7 +20,7 @@ from runtime.demo import (
     truth,
     write_survey,
 )
-from runtime.demo.surveys import _SENTENCES, WORDINGS
+from runtime.demo.surveys import SENTENCES, WORDINGS
 
 SEEDS = range(300)
 
@@ -49,7 +49,7 @@ def test_what_is_written_can_be_read_back(tmp_path: Path) -> None:
 
 def test_held_out_surveys_share_nothing_with_training_ones() -> None:
     """No name, key, noise word or number of one side appears on the other; only the grammar does."""
-    grammar = " ".join([*_SENTENCES, *(w for wordings in WORDINGS.values() for w in wordings)])
+    grammar = " ".join([*SENTENCES, *(w for wordings in WORDINGS.values() for w in wordings)])
     shared = set(re.findall(r"[A-Za-z]+", grammar)) | {"txt", "md", "log"}
 
     def words(surveys: list[Survey]) -> set[str]:
