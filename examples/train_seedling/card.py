@@ -31,10 +31,15 @@ By number of files: {files}.
 
 ## Training
 
-Rows: a scripted teacher's traces, token-identical to the harness's (a test compares them), and drills in copying and
-looking up. Training surveys have seeds from 1,000,000, drills from 2,000,000, the held-out check from 3,000,000;
-torch's and numpy's seed is {seed}. Two CPU cores, bf16 autocast, AdamW. An induction circuit is planted in the first
+Data: a scripted teacher's traces, token-identical to the harness's (a test compares them), one tree a survey, and
+drills in copying and looking up; in seven of ten trees the tokens that only names are made of are exchanged for one
+another. Training surveys have seeds from 1,000,000, drills from 2,000,000, the held-out check from 3,000,000; torch's
+and numpy's seed is {seed}. Two CPU cores, bf16 autocast, Muon and AdamW. An induction circuit is planted in the first
 two layers before training (`plant.py`).
+
+Stages were stopped by hand, and most began with data of a changed format: what a fork and a calculation look like, how
+directories are named, which drills there are. `examples/train_seedling/README.md` tells why; the tokenizer is that of
+the first stage.
 
 {stages}
 

@@ -38,7 +38,7 @@ def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     return _row(
         random,
         encode,
-        random.choice((_reading, _finding, _calculating, _calculating, _answering, _answering, _answering)),
+        random.choice((_reading, _reading, _reading, _calculating, _answering, _answering)),
     )
 
 
@@ -96,9 +96,13 @@ def _reading(random: Random, survey: Survey) -> list[Piece]:
     """Tasks and files, and after each the key, its figure and the path."""
     pieces: list[Piece] = [(f"{survey.question}\n", False)]
     for path in random.sample(list(survey.files), min(3, len(survey.files))):
+        # Often of few digits: 4449 beside 9494 is where figures are miscopied.
+        few = random.choices("0123456789", k=random.choice((2, 3, 10)))
+        digits = str.maketrans("0123456789", "".join(random.choices(few, k=10)))
+        text, figure = survey.files[path].translate(digits), str(survey.figures[path]).translate(digits)
         pieces.append((f"Your task: {path}\n", False))
-        pieces += [(f'"{path}"\n', True), (survey.files[path], False)]
-        pieces.append((f'"{survey.key}: {survey.figures[path]} {path}"\n', True))
+        pieces += [(f'"{path}"\n', True), (text, False)]
+        pieces.append((f'"{survey.key}: {figure} {path}"\n', True))
     return pieces
 
 
