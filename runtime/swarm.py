@@ -149,13 +149,14 @@ class Swarm:
         except BaseException:
             self._recorder.close()
             raise
+        if self._attended:
+            await self._watch_mail()
+            self._group.start_soon(self._attend, name="orders")
+        # Nothing is awaited from here on: no agent takes a turn before whoever opened the swarm can look at it.
         for agent in self.state.agents.values():
             if agent.outcome is None:
                 self._mail.reopen(agent)
             self._watch_over(agent)
-        if self._attended:
-            await self._watch_mail()
-            self._group.start_soon(self._attend, name="orders")
         return self
 
     async def __aexit__(
