@@ -21,7 +21,7 @@ import msgspec
 from agents.chat import Chat
 from agents.context import Origin, Segment
 from examples.train_seedling.teachers import decide
-from runtime import Engine, SGLang, Swarm
+from runtime import Budget, Engine, SGLang, Swarm
 from runtime.demo import Survey, check, make_survey, write_survey
 
 EXAM_SEED = 4_000_000
@@ -50,7 +50,8 @@ async def sit(engine: Engine, chat: Chat, seed: int, survey: Survey) -> Mark:
     """Let a swarm answer one survey in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="seedling-") as directory:
         write_survey(survey, Path(directory))
-        async with Swarm(engine, directory, chat=chat) as swarm:
+        # The demo's own limits: a model that has lost its way does not hold up the exam.
+        async with Swarm(engine, directory, chat=chat, budget=Budget(sampled_tokens=20_000, turns=400)) as swarm:
             result = await (await swarm.start(survey.question)).result()
         heads = [agent.head for agent in swarm.state.agents.values()]
     right = check(survey, result.text)
