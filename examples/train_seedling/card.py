@@ -28,6 +28,7 @@ harness and a real SGLang server (`examples/train_seedling/evaluate.py`, seeds f
 {kinds}
 
 By number of files: {files}.
+{note}
 
 ## Training
 
@@ -67,6 +68,7 @@ def write_card(directory: Path) -> None:
         seed=stages[0]["seed"],
         stages="\n".join(_stage(stage) for stage in stages),
         commands=" then ".join(f"`{stage['command']}`" for stage in stages),
+        note=f"\n{exam['note']}\n" if "note" in exam else "",
         **{name: exam[name] for name in ("right", "surveys", "turns")},
     )
     (directory / "README.md").write_text(card)
