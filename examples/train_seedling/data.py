@@ -53,8 +53,15 @@ def main() -> None:
     parser.add_argument("--surveys", type=int, default=20000)
     parser.add_argument("--drills", type=int, default=20000)
     parser.add_argument("--heldout", type=int, default=200)
+    parser.add_argument(
+        "--tokenizer", type=Path, help="a model directory whose tokenizer to use: to train that model on"
+    )
     options = parser.parse_args()
-    tokenizer = encoder(train_tokenizer(options.out))
+    if options.tokenizer:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (options.out / name).write_bytes((options.tokenizer / name).read_bytes())
+    tokenizer = encoder(options.out if options.tokenizer else train_tokenizer(options.out))
     np.save(options.out / "names.npy", np.array(name_tokens(tokenizer), np.int64))
     save_trees(options.out / "heldout.npz", traces(tokenizer, options.heldout, heldout=True))
     save_trees(options.out / "drills.npz", drills(tokenizer, options.drills, make_drill))
