@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 _numbers = itertools.count()  # every context of the session is new to the shared server's cache
 # Forces thousands of tokens from any weights, so that a request is certain to run while a test looks at it.
+LONG = 3_900  # tokens: with a prompt of a hundred they fit the seedling's context
 ENDLESS = json.dumps(
     {
         "type": "structural_tag",
@@ -167,7 +168,7 @@ async def test_a_stop_token_ends_the_turn_and_is_part_of_it(subject: Subject) ->
 async def test_a_cancelled_request_stops_running(subject: Subject) -> None:
     """Cancelling a generation stops it at the engine, and costs no other request anything."""
     context = _given(100)
-    endless = Sampling(max_new_tokens=4000, structural_tag=ENDLESS)
+    endless = Sampling(max_new_tokens=LONG, structural_tag=ENDLESS)
     other: list[int] = []
 
     async def bystander() -> None:
@@ -190,7 +191,7 @@ async def test_an_interrupted_generation_keeps_its_tokens(subject: Subject) -> N
     The generations of others and later ones of the same session go on.
     """
     context, other = _given(100), _given(100)
-    endless = Sampling(max_new_tokens=4000, structural_tag=ENDLESS)
+    endless = Sampling(max_new_tokens=LONG, structural_tag=ENDLESS)
     partial, bystander = [await _interrupted(subject, context, endless, at_s=0.0)], []
     for at_s in (0.2, 0.5, 2.0, 8.0):
         if partial[-1].tokens:
@@ -201,7 +202,7 @@ async def test_an_interrupted_generation_keeps_its_tokens(subject: Subject) -> N
         bystander.append(await subject.engine.generate(other, Sampling(max_new_tokens=40), session="other"))
 
     cut = partial[-1]
-    assert 0 < len(cut.tokens) < 4000
+    assert 0 < len(cut.tokens) < LONG
     assert len(cut.logprobs) == len(cut.tokens)
     assert (cut.finish, cut.prompt_tokens) == (FinishReason.ABORT, context.length)
     async with anyio.create_task_group() as group:
