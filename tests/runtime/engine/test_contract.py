@@ -122,7 +122,7 @@ async def test_forks_share_their_parent(subject: Subject) -> None:
         for index, copy in enumerate(copies):
             group.start_soon(run, index, copy)
     assert set(found) <= {head.length - 1, head.length}
-    assert found[0] == head.length - 1
+    assert min(found) == head.length - 1  # the one that was computed first, whichever was answered first
 
 
 async def test_a_warmed_prefix_is_cached(subject: Subject) -> None:
