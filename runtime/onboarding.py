@@ -101,8 +101,10 @@ class Onboarding:
 
     def dallies(self, agent: Agent) -> bool:
         """Whether a newcomer has had its chances and has not begun."""
+        if agent.begun:  # asked before every turn of every agent
+            return False
         asked = sum(child.answers for child in self._family.children(agent))
-        return not agent.begun and agent.turns >= asked + agent.questions + DALLYING_TURNS
+        return agent.turns >= asked + agent.questions + DALLYING_TURNS
 
     # -- the rest -------------------------------------------------------------------------------------------
 
