@@ -23,6 +23,7 @@ __all__ = [
     "project_text",
     "result_line",
     "review_text",
+    "revise_text",
     "rewind_text",
     "started_text",
     "status_line",
@@ -67,26 +68,24 @@ def newcomer_text(parent: str, brief: str, tasks: Sequence[str], files: Sequence
     return "\n".join([*lines, f"Started by {parent}, of whom you can read: {', '.join(files)}"])
 
 
-def host_text(newcomer: Agent, questions: Sequence[str]) -> str:
+def host_text(newcomer: str, tasks: str, questions: Sequence[str]) -> str:
     """What a host fork is told: who asks what."""
-    tasks = "; ".join(newcomer.tasks) or newcomer.task
-    return "\n".join(
-        [
-            f"You are a copy that answers {newcomer.id}, who is to do: {tasks}",
-            "It asks:",
-            *questions,
-            "Finish with answers.",
-        ]
-    )
+    asked = "\n".join(questions)
+    return f"You are a copy that answers {newcomer}, who is to do: {tasks}\nIt asks:\n{asked}\nFinish with answers."
 
 
-def review_text(task: str, result: str) -> str:
+def review_text(path: str, task: str, result: str) -> str:
     """What a reviewer is told first. What differs between reviews comes last."""
     return (
-        "You review work that is said to be done, by an agent whose context you do not see. Read the task, look at the "
-        "files themselves, run what can be run, and end with verdict(accept or revise, comments). Accept only what you "
-        f"have seen to be right.\nThe task is in {task}. The result:\n{result}"
+        "You review work that is said to be done, by an agent whose context you do not see. Look at the files "
+        "themselves, run what can be run, and end with verdict(accept or revise, comments). Accept only what you "
+        f"have seen to be right.\nThe task ({path}):\n{task}\nThe result:\n{result}"
     )
+
+
+def revise_text(reviewer: str, comments: str) -> str:
+    """What an author is told whose result a reviewer did not accept."""
+    return f"{reviewer} reviewed this and asks you to revise it:\n{comments}"
 
 
 def begun_text(task: str) -> str:

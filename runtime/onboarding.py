@@ -74,7 +74,8 @@ class Onboarding:
         self._family.refuse(agent, 1)
         state = self._recorder.state
         name = state.next_agent()
-        text = f"{host_text(agent, questions)}\n{self._status(name, agent, cut)}"
+        tasks = "; ".join(agent.tasks) or agent.task
+        text = f"{host_text(agent.id, tasks, questions)}\n{self._status(name, agent, cut)}"
         host = Copy(
             agent=name,
             segment=state.next_segment,

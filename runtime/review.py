@@ -1,7 +1,7 @@
 """Whether work is done: a command decides, then somebody who looks from another context.
 
 Owns what an author's `finish` is answered with where a run has `check` or `review` set. A reviewer is a fresh agent
-that sees the task file, the result and the working directory, and never the author's reasoning; it may read, run
+that sees the task, the result and the working directory, and never the author's reasoning; it may read, run
 commands and fork, and ends with a verdict. Invariants: a result is accepted only by the command and the reviewer that
 were asked for; each round is one `Returned` record, so a crash does not ask twice; after `review_rounds` of them the
 author is done, rejected, its last result kept. Starts no task.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from agents.context import Segment
 from agents.host import Agent, ToolRefused
-from agents.told import cut_text, review_text
+from agents.told import cut_text, review_text, revise_text
 from runtime.family import Family
 from runtime.recorder import Recorder
 from runtime.records import Judged, Started
@@ -22,7 +22,7 @@ from workspace import CommandRefused, Sandbox
 __all__ = ["Review"]
 
 CHECK_S = 600.0  # the most that a check may take: as long as the longest command of an agent
-SHOWN_CHARS = 4_000  # of a check's output: its end, where failures are told
+SHOWN_CHARS = 4_000  # of a check's output (its end, where failures are told), of a task, of a result
 
 
 class Review:
@@ -73,7 +73,8 @@ class Review:
         self._family.refuse(author, 1)
         state, layout = self._recorder.state, self._recorder.layout
         name = state.next_agent()
-        text = review_text(layout.relative(layout.task), cut_text(result, SHOWN_CHARS))
+        path = layout.relative(layout.task)
+        text = review_text(path, cut_text(author.task, SHOWN_CHARS), cut_text(result, SHOWN_CHARS))
         self._recorder.commit(
             Started(
                 agent=name,
@@ -101,4 +102,4 @@ class Review:
             return ""
         if reviewer.accepted is None:
             return f"The review by {reviewer.id} came to nothing ({reviewer.outcome}: {reviewer.result}). Finish again."
-        return f"{reviewer.id} reviewed this and asks you to revise it:\n{reviewer.result}"
+        return revise_text(reviewer.id, reviewer.result)

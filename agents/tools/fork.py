@@ -9,9 +9,11 @@ from msgspec import Meta
 from agents.host import Agent, Host, Reply, ToolRefused
 from agents.tools.base import Tool
 
-__all__ = ["Fork"]
+__all__ = ["Fork", "Text", "of_lines"]
 
 LINE = "{line}"
+
+Text = Annotated[str, Meta(min_length=1)]
 
 
 class Fork(Tool, frozen=True, kw_only=True):
@@ -24,7 +26,7 @@ class Fork(Tool, frozen=True, kw_only=True):
     name: ClassVar[str] = "fork"
     alone: ClassVar[bool] = True
     repeatable: ClassVar[bool] = True  # the host recognises a turn that has forked already
-    tasks: Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    tasks: Annotated[list[Text], Meta(min_length=1)]
     lines: bool = False
     at: Annotated[str, Meta(description="a checkpoint such as t5")] | None = None
     wait: bool = True
@@ -32,13 +34,15 @@ class Fork(Tool, frozen=True, kw_only=True):
     tokens: Annotated[int, Meta(description="the most that each copy may sample", ge=1)] | None = None
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        tasks = self._of_lines(agent.last_result) if self.lines else self.tasks
+        tasks = of_lines(self.tasks, agent.last_result) if self.lines else self.tasks
         return await host.fork(agent, tasks, at=self.at, wait=self.wait, isolated=self.isolated, tokens=self.tokens)
 
-    def _of_lines(self, result: str) -> list[str]:
-        lines = [line for line in result.splitlines() if line.strip()]
-        if len(self.tasks) != 1 or LINE not in self.tasks[0]:
-            raise ToolRefused(f"fork: with lines=true give one task, and write {LINE} in it where the line goes")
-        if not lines:
-            raise ToolRefused("fork: your last result has no lines")
-        return [self.tasks[0].replace(LINE, line) for line in lines]
+
+def of_lines(tasks: list[str], result: str) -> list[str]:
+    """The only task, once for each line of `result`. Raises ToolRefused."""
+    lines = [line for line in result.splitlines() if line.strip()]
+    if len(tasks) != 1 or LINE not in tasks[0]:
+        raise ToolRefused(f"with lines=true give one task, and write {LINE} in it where the line goes")
+    if not lines:
+        raise ToolRefused("your last result has no lines")
+    return [tasks[0].replace(LINE, line) for line in lines]

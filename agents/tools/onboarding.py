@@ -8,22 +8,23 @@ from msgspec import Meta
 
 from agents.host import Agent, Host, Reply
 from agents.tools.base import Tool
+from agents.tools.fork import Text, of_lines
 
 __all__ = ["Ask", "Begin", "Spawn"]
-
-Text = Annotated[str, Meta(min_length=1)]
 
 
 class Spawn(Tool, frozen=True, kw_only=True):
     """Start fresh agents that know nothing of your context, for work that needs none of it. One newcomer reads the
     brief and all tasks, asks what it must know (a copy of you answers), and then copies itself once per task; you get
-    the results. With interview=false each task gets a newcomer at once, which has only the brief; with wait=false you
-    go on, and are told of the results when they are there."""
+    the results. With lines=true each line of your last result is a task, as in fork; with interview=false each task
+    gets a newcomer at once, which has only the brief; with wait=false you go on, and are told of the results when they
+    are there."""
 
     name: ClassVar[str] = "spawn"
     alone: ClassVar[bool] = True
     repeatable: ClassVar[bool] = True  # the host recognises a turn that has spawned already
     tasks: Annotated[list[Text], Meta(min_length=1)]
+    lines: bool = False
     brief: str = ""
     interview: bool = True
     wait: bool = True
@@ -35,7 +36,7 @@ class Spawn(Tool, frozen=True, kw_only=True):
     async def run(self, agent: Agent, host: Host) -> Reply:
         return await host.spawn(
             agent,
-            self.tasks,
+            of_lines(self.tasks, agent.last_result) if self.lines else self.tasks,
             brief=self.brief,
             questions=self.questions if self.interview else None,
             wait=self.wait,

@@ -36,23 +36,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/seedling"), help="where the model goes")
     parser.add_argument("--data", type=Path, default=Path("build/seedling-data"), help="where the rows go")
     parser.add_argument("--minutes", type=float, default=65.0)
-    parser.add_argument("--surveys", type=int, default=12000)
+    parser.add_argument("--stories", type=int, default=12000)
     parser.add_argument("--drills", type=int, default=10000)
-    parser.add_argument("--exam", type=int, default=200)
     parser.add_argument("--skip-training", action="store_true", help="only the exam and the card of what is there")
     options = parser.parse_args()
     if not options.skip_training:
-        rows = ["--surveys", str(options.surveys), "--drills", str(options.drills)]
+        rows = ["--stories", str(options.stories), "--drills", str(options.drills)]
         run([sys.executable, "-m", "examples.train_seedling.data", str(options.data), *rows])
         environment = locate()
         environ = variables(environment) | {"PYTHONPATH": ".", **MALLOC}
         train = [str(environment.python), "-m", "examples.train_seedling.train", str(options.data), str(options.out)]
         run([*train, "--minutes", str(options.minutes)], env=environ)
-    exam = [sys.executable, "-m", "examples.train_seedling.evaluate", str(options.out), "--surveys", str(options.exam)]
-    found = json.loads(run(exam))
+    found = json.loads(run([sys.executable, "-m", "examples.train_seedling.evaluate", str(options.out)]))
     (options.out / "exam.json").write_text(json.dumps(found, indent=1) + "\n")
     write_card(options.out)
-    print(json.dumps({"right": found["right"], "surveys": found["surveys"], "out": str(options.out)}))
+    print(json.dumps({story: tally["right"] for story, tally in found.items()} | {"out": str(options.out)}))
 
 
 if __name__ == "__main__":

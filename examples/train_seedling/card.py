@@ -10,25 +10,26 @@ _CARD = """\
 # The seedling
 
 A language model of {parameters:.1f} M parameters (Qwen3 architecture, {layers} layers, width {width}, {vocabulary}
-tokens) that drives a swarm of agents through *surveys*: it lists a directory, forks one copy of itself for each file,
-reads a figure in each copy, calculates, and answers. Every action is its own, decoded greedily and unconstrained.
+tokens) that drives a swarm of agents through stories about files. *Survey*: it lists a directory, forks one copy of
+itself for each file, reads a figure in each copy, calculates, and answers. *Onboarding*: it spawns newcomers that ask
+it for the key, answers them as a fork of itself, and calculates from what they find. *Detour*: it follows a trail of
+long files to the key, rewinds with it, and then surveys. *Review*: it reads the figure of one file, and checks as a
+reviewer what it said as an author. Every action is its own, decoded greedily and unconstrained.
 
-**It knows only surveys**, in the form and wordings of `runtime/demo/surveys.py`: 2 to 12 files of about a hundred
-tokens, figures of one to four digits, six kinds of question. Ask it anything else and what it says means nothing.
-It is here so that the runtime has a real model on any machine, for demos and tests; for work, use a larger one.
+**It knows only these**, in the form and wordings of `runtime/demo/`: 2 to 12 files of about a hundred tokens, figures
+of one to four digits. Ask it anything else and what it says means nothing. It is here so that the runtime has a real
+model on any machine, for demos and tests; for work, use a larger one.
 
 ## Figures
 
-Exam: {surveys} surveys whose names, keys, noise words and figures appear in no training survey, through the real
-harness and a real SGLang server (`examples/train_seedling/evaluate.py`, seeds from 4,000,000).
+Exam: stories whose names, keys, noise words and figures appear in no training story, through the real harness and a
+real SGLang server (`examples/train_seedling/evaluate.py`, seeds from 4,000,000).
 
 | | right |
 |---|---|
-| all | **{right:.1%}** of {surveys} ({turns} turns) |
-{kinds}
+{figures}
 
-By number of files: {files}.
-{note}
+Surveys by kind: {kinds}. By number of files: {files}.
 
 ## Training
 
@@ -58,31 +59,35 @@ def write_card(directory: Path) -> None:
     config = json.loads((directory / "config.json").read_bytes())
     exam = json.loads((directory / "exam.json").read_bytes())
     stages = json.loads((directory / "stages.json").read_bytes())
+    surveys = exam["survey"]
     card = _CARD.format(
         parameters=(directory / "model.safetensors").stat().st_size / 2e6,
         layers=config["num_hidden_layers"],
         width=config["hidden_size"],
         vocabulary=config["vocab_size"],
-        kinds="\n".join(f"| {kind} | {share} |" for kind, share in exam["by_kind"].items()),
-        files=", ".join(f"{files}: {share}" for files, share in exam["by_files"].items()),
+        figures="\n".join(_figure(story, tally) for story, tally in exam.items()),
+        kinds=", ".join(f"{kind} {share}" for kind, share in surveys["by_kind"].items()),
+        files=", ".join(f"{files}: {share}" for files, share in surveys["by_files"].items()),
         seed=stages[0]["seed"],
         stages="\n".join(_stage(stage) for stage in stages),
         commands=" then ".join(f"`{stage['command']}`" for stage in stages),
-        note=f"\n{exam['note']}\n" if "note" in exam else "",
-        **{name: exam[name] for name in ("right", "surveys", "turns")},
     )
     (directory / "README.md").write_text(card)
+
+
+def _figure(story: str, tally: dict[str, Any]) -> str:
+    return f"| {story} | **{tally['right']:.1%}** of {tally['stories']} ({tally['turns']} turns) |"
 
 
 def _stage(stage: dict[str, Any]) -> str:
     lines = [
         f"Stage of {stage['minutes']:g} minutes, {stage['steps']} steps, {stage['tokens'] / 1e6:.1f} M tokens:",
         "",
-        "| minutes | tokens seen | trained tokens right | held-out tokens right | held-out surveys whole |",
-        "|---|---|---|---|---|",
+        "| minutes | tokens seen | trained tokens right | held out: tokens right, trees whole |",
+        "|---|---|---|---|",
     ]
     for point in stage["curve"]:
         held, trained = point["heldout"], point.get("right_t", point.get("right_d"))
-        cells = f"{point['minutes']:.0f}", f"{point['tokens'] / 1e6:.1f} M", f"{trained:.2%}"
-        lines.append(f"| {' | '.join(cells)} | {held['tokens']:.2%} | {held['surveys']:.1%} |")
+        told = "; ".join(f"{story} {m['tokens']:.2%}, {m['whole']:.0%}" for story, m in held.items())
+        lines.append(f"| {point['minutes']:.0f} | {point['tokens'] / 1e6:.1f} M | {trained:.2%} | {told} |")
     return "\n".join([*lines, ""])

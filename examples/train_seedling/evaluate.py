@@ -1,8 +1,9 @@
-"""Held-out surveys through the real harness and a real server: `python -m examples.train_seedling.evaluate MODEL`.
+"""Held-out stories through the real harness and a real server: `python -m examples.train_seedling.evaluate MODEL`.
 
 Owns the exam: its seeds (none of which training or its own check uses), the tally by kind and by number of files,
-and, where an answer is wrong, the first action that is not the teacher's. Prints one JSON object. Every action is
-the model's: the harness carries out what was sampled, greedily, and nothing is constrained or repaired.
+and, where an answer is wrong, the first action that is not the teacher's. Prints one JSON object, a tally by story.
+Every action is the model's: the harness carries out what was sampled, greedily, and nothing is constrained or
+repaired. A review is right if the result is, and if it was sent back exactly when it was wrong.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ import msgspec
 from agents.chat import Chat
 from agents.context import Origin, Segment
 from examples.train_seedling.teachers import decide
-from runtime import Budget, Engine, SGLang, Swarm
-from runtime.demo import Survey, check, make_survey, write_survey
+from runtime import Engine, Outcome, SGLang, Swarm
+from runtime.demo import Story, Survey, check, corrector, make_story, settings_of, write_survey
 
 EXAM_SEED = 4_000_000
+COUNTS = {Story.SURVEY: 200, Story.ONBOARDING: 100, Story.DETOUR: 100, Story.REVIEW: 100}
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """One survey's outcome. `wrong` is the first action that differs from the teacher's, and what it should be."""
+    """One story's outcome. `wrong` is the first action that differs from the teacher's, and what it should be."""
 
     seed: int
+    story: str
     kind: str
     files: int
     right: bool
@@ -40,23 +43,27 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     wrong: dict[str, str] | None = None
 
 
-def exam(count: int, offset: int = 0) -> list[tuple[int, Survey]]:
-    """The surveys of the exam, each with its seed."""
+def exam(story: Story, count: int, offset: int = 0) -> list[tuple[int, Survey]]:
+    """The exam in one story, each question with its seed."""
     seeds = range(EXAM_SEED + offset, EXAM_SEED + offset + count)
-    return [(seed, make_survey(Random(seed), split="heldout")) for seed in seeds]
+    return [(seed, make_story(Random(seed), story, split="heldout")) for seed in seeds]
 
 
 async def sit(engine: Engine, chat: Chat, seed: int, survey: Survey) -> Mark:
-    """Let a swarm answer one survey in a directory of its own."""
+    """Let a swarm answer one question in a directory of its own."""
+    settings = settings_of(survey.story)
     with tempfile.TemporaryDirectory(prefix="seedling-") as directory:
         write_survey(survey, Path(directory))
-        # The demo's own limits: a model that has lost its way does not hold up the exam.
-        async with Swarm(engine, directory, chat=chat, budget=Budget(sampled_tokens=20_000, turns=400)) as swarm:
-            result = await (await swarm.start(survey.question)).result()
+        corrects = corrector(survey, Path(directory))
+        async with Swarm(engine, directory, chat=chat, settings=settings, observers=[corrects]) as swarm:
+            lead = await swarm.start(survey.question)
+            result = await lead.result()
         heads = [agent.head for agent in swarm.state.agents.values()]
-    right = check(survey, result.text)
+    returned = len(lead.state.returned) == len(survey.corrected)
+    right = check(survey, result.text) and result.outcome is Outcome.FINISHED and returned
     return Mark(
         seed=seed,
+        story=survey.story,
         kind=survey.kind,
         files=len(survey.files),
         right=right,
@@ -89,7 +96,7 @@ def tally(marks: Sequence[Mark]) -> dict[str, Any]:
 
     return {
         "right": sum(mark.right for mark in marks) / len(marks),
-        "surveys": len(marks),
+        "stories": len(marks),
         "turns": sum(mark.turns for mark in marks),
         "by_kind": {kind: share([m for m in marks if m.kind == kind]) for kind in sorted({m.kind for m in marks})},
         "by_files": {n: share([m for m in marks if m.files == n]) for n in sorted({m.files for m in marks})},
@@ -97,31 +104,34 @@ def tally(marks: Sequence[Mark]) -> dict[str, Any]:
     }
 
 
-async def evaluate(model: Path, count: int, offset: int, at_once: int, url: str | None) -> dict[str, Any]:
+async def evaluate(model: Path, counts: dict[Story, int], offset: int, at_once: int, url: str | None) -> dict[str, Any]:
     """Sit the exam on the server at `url`, or on one that is started for it."""
     marks: list[Mark] = []
     chat = await anyio.to_thread.run_sync(Chat.load, str(model))
-    surveys = iter(exam(count, offset))
+    questions = iter([one for story, count in counts.items() for one in exam(story, count, offset)])
 
     async def worker(engine: Engine) -> None:
-        for seed, survey in surveys:
+        for seed, survey in questions:
             marks.append(await sit(engine, chat, seed, survey))
 
     async with SGLang.connect(url) if url else SGLang.local(str(model)) as engine, anyio.create_task_group() as group:
         for _ in range(at_once):
             group.start_soon(worker, engine)
-    return tally(sorted(marks, key=lambda mark: mark.seed))
+    marks.sort(key=lambda mark: mark.seed)
+    return {story: tally([mark for mark in marks if mark.story == story]) for story, count in counts.items() if count}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--surveys", type=int, default=200)
-    parser.add_argument("--offset", type=int, default=0, help="the first survey's number: other surveys, same exam")
+    for story, count in COUNTS.items():
+        parser.add_argument(f"--{story}", type=int, default=count, help="how many of this story")
+    parser.add_argument("--offset", type=int, default=0, help="the first question's number: others, same exam")
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--url", help="a server that serves the model already")
     options = parser.parse_args()
-    run = partial(evaluate, options.model, options.surveys, options.offset, options.at_once, options.url)
+    counts = {story: getattr(options, story) for story in Story}
+    run = partial(evaluate, options.model, counts, options.offset, options.at_once, options.url)
     print(msgspec.json.encode(anyio.run(run)).decode())
 
 

@@ -15,8 +15,9 @@ from random import Random
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from runtime.demo import make_survey
-from runtime.demo.surveys import SENTENCES, WORDINGS
+from agents.told import review_text, revise_text
+from runtime.demo import GO_ON, KEY_IS, make_survey
+from runtime.demo.surveys import NEWCOMERS, SENTENCES, TRAIL, WORDINGS
 
 VOCABULARY = 1024
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -37,6 +38,21 @@ _FRAMES = (
     '\n{"name": "calc", "arguments": {"expression": "min(results)"}}\n',
     "You are copy 3 of 8. Your task: a.txt\n",
     "[a3 t2 | context 5120/4096 | budget 100%]",
+    '\n{"name": "spawn", "arguments": {"tasks": ["{line}"], "lines": true, "brief": "Find a figure."}}\n',
+    '\n{"name": "ask", "arguments": {"questions": ["Which key?"]}}\n',
+    '\n{"name": "begin", "arguments": {"understanding": "a"}}\n',
+    '\n{"name": "rewind", "arguments": {"to": "t0", "report": "The key is a."}}\n',
+    '\n{"name": "verdict", "arguments": {"verdict": "accept"}}\n',
+    '\n{"name": "verdict", "arguments": {"verdict": "revise", "comments": "a: 4"}}\n',
+    "You are new. Ask what you must know, then begin.\nYour tasks, one for each copy of you:\n",
+    "Started by a1, of whom you can read: .ramet/4/task.md, .ramet/4/agents/a1/prompt.md, history.md\n",
+    "You are a copy that answers a2, who is to do: a.txt\nIt asks:\nFinish with answers.\n",
+    "(interview: .ramet/4/agents/a2/interview.md)\n",
+    "You are back at t0, by rewinding. What came after is out of your context. Your report:\n",
+    review_text(".ramet/4/task.md", "4", "4"),
+    revise_text("a2", "4"),
+    "error: 4",
+    *(text.format(path="a.txt", key="a") for text in (NEWCOMERS, TRAIL, GO_ON, KEY_IS)),
 )
 
 

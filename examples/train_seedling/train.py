@@ -28,7 +28,7 @@ from torch import Tensor
 from examples.train_seedling.model import Seedling, Shape, write_config
 from examples.train_seedling.plant import plant, sharpen
 
-EXCHANGED = 0.7  # of the trees have their names' tokens exchanged
+EXCHANGED = 0.8  # of the trees have their names' tokens exchanged
 SMALL = 4  # files at most, at first: a step costs a third and teaches the same actions
 
 OWN_END = 4.0  # the weight of what the parent does after its copies have answered: two turns, of which little is seen
@@ -106,14 +106,14 @@ def forward(model: Seedling, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def measure(model: Seedling, trees: Trees, most: int | None = None) -> dict[str, float]:
-    """Share of tokens, and of whole surveys, on which greedy decoding agrees with the teacher.
+    """Share of tokens, and of whole trees, on which greedy decoding agrees with the teacher.
 
     A lower bound of what the model answers right: where every token agrees, decoding writes the same trace.
     """
     hits = [forward(model, trees.pieces([n], None, None))[1] for n in range(min(most or len(trees), len(trees)))]
     return {
         "tokens": torch.cat(hits).float().mean().item(),
-        "surveys": sum(bool(hit.all()) for hit in hits) / len(hits),
+        "whole": sum(bool(hit.all()) for hit in hits) / len(hits),
     }
 
 
@@ -193,7 +193,7 @@ def train(options: argparse.Namespace) -> None:
     names = np.load(options.data / "names.npy")
     files = {"d": "drills", "s": "steps", "t": "traces"}
     sources = {source: Source(Trees(options.data / f"{name}.npz"), random) for source, name in files.items()}
-    heldout = Trees(options.data / "heldout.npz")
+    heldout = {path.stem.partition("-")[2]: Trees(path) for path in sorted(options.data.glob("heldout-*.npz"))}
     optims = optimisers(model, options.rate)
     options.out.mkdir(parents=True, exist_ok=True)
     log = (options.out / "curve.jsonl").open("w")
@@ -239,7 +239,8 @@ def train(options: argparse.Namespace) -> None:
             recent = {source: [] for source in sources}
             if done == 1.0 or spent - checked > 3.0:
                 checked = spent
-                entry["heldout"] = measure(model, heldout, None if done == 1.0 else 40)
+                most = None if done == 1.0 else 40 // len(heldout)
+                entry["heldout"] = {story: measure(model, trees, most) for story, trees in heldout.items()}
                 save(model, options)
             log.write(json.dumps(entry) + "\n")
             log.flush()

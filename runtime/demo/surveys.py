@@ -6,6 +6,9 @@ Owns the documented form, the generator and the check:
 - in each file one line reads `<key>: <figure>` (a whole number, 0 to 9999), the others are anything else;
 - the question names the key and the directory, in one of the wordings below.
 
+Of one file the question may be as well. It may begin with `Let newcomers read.`, or with the file where a trail to the
+key begins, which it then calls `it` (`runtime.demo.stories`).
+
 Invariants: everything comes from the `Random` given, so one seed makes one survey; `answer` is what `truth`
 says of `figures`; a training survey and a held-out one share no name, key, noise word or figure
 (`runtime.demo.words`). Does not know agents, models or engines.
@@ -22,12 +25,13 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime.demo.words import Split, make_number, make_word
+from runtime.demo.words import CALLED, Split, make_near, make_number, make_word
 
 __all__ = [
     "Kind",
     "Question",
     "Split",
+    "Story",
     "Survey",
     "SurveyError",
     "check",
@@ -56,19 +60,37 @@ class Kind(enum.StrEnum):
     COUNT = "count"
     WHICH_MOST = "which-most"
     WHICH_LEAST = "which-least"
+    FIGURE = "figure"  # of one file
+
+
+SURVEYED = tuple(kind for kind in Kind if kind is not Kind.FIGURE)
+
+
+class Story(enum.StrEnum):
+    """What a survey is a lesson in."""
+
+    SURVEY = "survey"
+    ONBOARDING = "onboarding"
+    DETOUR = "detour"
+    REVIEW = "review"
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What a question asks. `threshold` for `count` only."""
+    """What a question asks. `threshold` for `count` only; `trail` is the file where a trail to the key begins."""
 
     kind: Kind
     key: str
     directory: str
     threshold: int | None = None
+    story: Story = Story.SURVEY
+    trail: str = ""
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """One survey. `files` and `figures` by path relative to the working directory, sorted by path."""
+    """One survey. `files` and `figures` by path relative to the working directory, sorted by path.
+
+    `trail` are the files that lead to the key, in order; `corrected` is what a file becomes once it has been read.
+    """
 
     question: str
     directory: str
@@ -78,6 +100,9 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     figures: dict[str, int]
     threshold: int | None = None
+    story: Story = Story.SURVEY
+    trail: dict[str, str] = {}
+    corrected: dict[str, str] = {}
 
 
 # Every wording a question can have. `read_question` reads exactly these.
@@ -110,7 +135,11 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
         "Which file has the least of {key} in {directory}?",
         "Name the file with the smallest figure of {key} in {directory}.",
     ),
+    Kind.FIGURE: ("What is the figure of {key} in {directory}?",),
 }
+NEWCOMERS = "Let newcomers read. "
+TRAIL = "Follow {path} to the key. "
+IT = "it"  # the key, in the question of a detour
 
 # Noise: w is a word, n a number. No line has the form `word: number`; those are made apart.
 SENTENCES = (
@@ -130,21 +159,42 @@ SENTENCES = (
 _ENDINGS = ("txt", "txt", "txt", "md", "log")
 
 
+class Words:
+    """A survey's words. Some training surveys have many that are alike, or alike to the words of calls: what they teach
+    is to look closely. Held-out ones are as chance makes them."""
+
+    def __init__(self, random: Random, split: Split) -> None:
+        self._random, self._split = random, split
+        self._near = random.choice((0.0, 0.1, 0.4)) if split == "train" else 0.0
+        self._known = random.sample(CALLED, 2) if self._near else []
+
+    def __call__(self, most_letters: int = 99) -> str:
+        if not self._near:
+            return make_word(self._random, self._split, most_letters)
+        while True:
+            near = self._random.random() < self._near
+            word = make_near(self._random, self._known) if near else make_word(self._random, self._split)
+            if len(word) <= most_letters:
+                self._known = [*self._known, word][-12:]
+                return word
+
+
 def make_survey(random: Random, files: int | None = None, kind: Kind | None = None, split: Split = "train") -> Survey:
     """A survey of `files` files (2 to 12; drawn if None) and of `kind` (drawn if None)."""
     count = files if files is not None else random.randint(MIN_FILES, MAX_FILES)
-    kind = kind if kind is not None else random.choice(list(Kind))
-    key = make_word(random, split)
-    directory = make_word(random, split, FOLDER_LETTERS)
-    paths = _make_paths(random, directory, count, split)
+    kind = kind if kind is not None else random.choice(SURVEYED)
+    word = Words(random, split)
+    key = word()
+    directory = word(FOLDER_LETTERS)
+    paths = _make_paths(random, word, directory, count, split)
     figures = dict(zip(paths, _make_figures(random, kind, count, split), strict=True))
-    others = _different(lambda: make_word(random, split), random.randint(1, 3), {key})
+    others = different(word, random.randint(1, 3), {key})
     threshold = _make_threshold(random, list(figures.values()), split) if kind is Kind.COUNT else None
     wording = random.choice(WORDINGS[kind])
     return Survey(
         question=wording.format(key=key, directory=directory, threshold=threshold),
         directory=directory,
-        files={path: _make_text(random, key, figure, others, split) for path, figure in figures.items()},
+        files={path: _make_text(random, word, key, figure, others, split) for path, figure in figures.items()},
         answer=truth(figures, kind, threshold),
         kind=kind,
         key=key,
@@ -155,7 +205,12 @@ def make_survey(random: Random, files: int | None = None, kind: Kind | None = No
 
 def write_survey(survey: Survey, directory: Path) -> None:
     """Write the files below `directory`, which is made if missing. Existing files are replaced."""
-    for path, text in survey.files.items():
+    write_texts(survey.files | survey.trail, directory)
+
+
+def write_texts(texts: dict[str, str], directory: Path) -> None:
+    """Write each text to its path below `directory`."""
+    for path, text in texts.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
@@ -171,6 +226,10 @@ def truth(figures: dict[str, int], kind: Kind, threshold: int | None = None) -> 
     if not figures:
         raise SurveyError("no files: nothing to answer from")
     values = list(figures.values())
+    if kind is Kind.FIGURE:
+        if len(values) > 1:
+            raise SurveyError(f"a figure of one file is asked for, and there are {len(values)}")
+        return str(values[0])
     if kind is Kind.SUM:
         return str(sum(values))
     if kind is Kind.LARGEST:
@@ -195,7 +254,8 @@ def read_figures(directory: Path, key: str, below: str = ".") -> dict[str, int]:
     """
     line = re.compile(rf"^{re.escape(key)}: (\d{{1,4}})$", re.MULTILINE)
     figures = {}
-    for file in (directory / below).rglob("*"):
+    start = directory / below
+    for file in [start] if start.is_file() else start.rglob("*"):
         if not file.is_file():
             continue
         path = file.relative_to(directory).as_posix()
@@ -207,14 +267,17 @@ def read_figures(directory: Path, key: str, below: str = ".") -> dict[str, int]:
             raise SurveyError(f"{path}: {len(found)} lines read '{key}: <figure>', there must be one")
         figures[path] = int(found[0])
     if not figures:
-        raise SurveyError(f"{directory / below}: no files")
+        raise SurveyError(f"{start}: no files")
     return dict(sorted(figures.items()))
 
 
 def read_question(question: str) -> Question:
     """What `question` asks, read by its wording. Raises SurveyError for a wording that is not ours."""
+    plain = question.strip().removeprefix(NEWCOMERS)
+    trail = _TRAIL.match(plain)
+    story = Story.ONBOARDING if plain != question.strip() else Story.DETOUR if trail else Story.SURVEY
     for kind, pattern in _PATTERNS:
-        if match := pattern.fullmatch(question.strip()):
+        if match := pattern.fullmatch(plain, trail.end() if trail else 0):
             found = match.groupdict()
             threshold = found.get("threshold")
             return Question(
@@ -222,21 +285,25 @@ def read_question(question: str) -> Question:
                 key=found["key"],
                 directory=found["directory"],
                 threshold=int(threshold) if threshold is not None else None,
+                story=Story.REVIEW if kind is Kind.FIGURE else story,
+                trail=trail["path"] if trail else "",
             )
     raise SurveyError(f"not a survey's question: {question.strip()[:80]!r}")
 
 
-def _pattern(wording: str) -> re.Pattern[str]:
+def pattern_of(wording: str) -> re.Pattern[str]:
+    """What reads a wording: its slots are named groups."""
     pattern = re.escape(wording)
-    for name, form in (("key", r"[^\W\d_]+"), ("directory", r"\S+?"), ("threshold", r"\d+")):
+    for name, form in (("key", r"[^\W\d_]+"), ("directory", r"\S+?"), ("threshold", r"\d+"), ("path", r"\S+")):
         pattern = pattern.replace(rf"\{{{name}\}}", f"(?P<{name}>{form})")
     return re.compile(pattern)
 
 
-_PATTERNS = [(kind, _pattern(wording)) for kind, wordings in WORDINGS.items() for wording in wordings]
+_TRAIL = pattern_of(TRAIL)
+_PATTERNS = [(kind, pattern_of(wording)) for kind, wordings in WORDINGS.items() for wording in wordings]
 
 
-def _different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
+def different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
     """`count` things that differ from each other and from `taken`."""
     found: list[T] = []
     while len(found) < count:
@@ -246,47 +313,49 @@ def _different(make: Callable[[], T], count: int, taken: set[T]) -> list[T]:
     return found
 
 
-def _make_paths(random: Random, directory: str, count: int, split: Split) -> list[str]:
+def _make_paths(random: Random, word: Words, directory: str, count: int, split: Split) -> list[str]:
     folders, taken = [directory], {directory}  # no directory, and no file, is named as one that it lies in
-    for word in _different(lambda: make_word(random, split, FOLDER_LETTERS), random.choice((0, 0, 0, 1, 2, 3)), taken):
-        folders.append(f"{random.choice(folders[:2])}/{word}")
+    for folder in different(lambda: word(FOLDER_LETTERS), random.choice((0, 0, 0, 1, 2, 3)), taken):
+        folders.append(f"{random.choice(folders[:2])}/{folder}")
     ending = random.choice(_ENDINGS)
 
     def name() -> str:
-        (word,) = _different(lambda: make_word(random, split), 1, set(taken))
+        (first,) = different(word, 1, set(taken))
         style = random.random()
         if style < 0.6:
-            return word
+            return first
         if style < 0.8:
-            return f"{word}-{make_word(random, split)}"
-        return f"{word}-{make_number(random, split)}"
+            return f"{first}-{word()}"
+        return f"{first}-{make_number(random, split)}"
 
-    names = _different(name, count, set())
+    names = different(name, count, set())
     # One ending to a file's name, so that no path is the beginning of another.
     return sorted(f"{random.choice(folders)}/{name}.{ending}" for name in names)
 
 
 def _make_figures(random: Random, kind: Kind, count: int, split: Split) -> list[int]:
     if kind in (Kind.WHICH_MOST, Kind.WHICH_LEAST) or random.random() < 0.8:
-        return _different(lambda: make_number(random, split), count, set())
+        return different(lambda: make_number(random, split), count, set())
     return [make_number(random, split) for _ in range(count)]
 
 
 def _make_threshold(random: Random, figures: list[int], split: Split) -> int:
     """Often of the figures' own size, so that the count is neither none nor all; never one of the figures."""
-    return _different(lambda: make_number(random, split), 1, set(figures))[0]
+    return different(lambda: make_number(random, split), 1, set(figures))[0]
 
 
-def _make_text(random: Random, key: str, figure: int, others: list[str], split: Split) -> str:
-    def sentence() -> str:
-        line = random.choice(SENTENCES)
-        while "{w}" in line:
-            line = line.replace("{w}", _different(lambda: make_word(random, split), 1, {key})[0], 1)
-        return line.replace("{n}", str(make_number(random, split)))
+def make_sentence(random: Random, word: Words, key: str, split: Split) -> str:
+    """A line of noise in which `key` is no word."""
+    line = random.choice(SENTENCES)
+    while "{w}" in line:
+        line = line.replace("{w}", different(word, 1, {key})[0], 1)
+    return line.replace("{n}", str(make_number(random, split)))
 
+
+def _make_text(random: Random, word: Words, key: str, figure: int, others: list[str], split: Split) -> str:
     lines = [f"{other}: {make_number(random, split)}" for other in others]
     lines.append(f"{key}: {figure}")
     random.shuffle(lines)
     for _ in range(random.choice((0, 1, 1, 2, 2, 3))):
-        lines.insert(random.randint(0, len(lines)), sentence())
+        lines.insert(random.randint(0, len(lines)), make_sentence(random, word, key, split))
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
@@ -40,6 +41,10 @@ village hamlet town stock stores harvest yields tolls rents fines dues visits re
 tickets guests pupils nurses painters tailors weavers millers smiths coopers masons shepherds drivers
 sailors pilots porters clerks judges
 """.split()  # noqa: SIM905
+
+
+# Words that calls and messages are made of, as names: the hardest to tell from what they are in a call.
+CALLED = "lines line tasks results result path read file list sum max min key task copy budget context report".split()  # noqa: SIM905
 
 
 @functools.cache
@@ -77,6 +82,16 @@ def _make_word(random: Random, split: Split) -> str:
         word += random.choice(_CODAS) if random.random() < 0.75 else ""
         if len(word) > 2 and side(word) == split:
             return word
+
+
+def make_near(random: Random, words: Sequence[str]) -> str:
+    """One of `words`, or a word that begins or ends like one: what is easily mistaken. For the training side."""
+    word = random.choice(words)
+    while True:
+        other, cut = make_word(random, "train"), random.randint(1, len(word) - 1)
+        near = random.choice((word, word, word[:cut] + other, other + word[cut:]))
+        if side(near) == "train":
+            return near
 
 
 def make_number(random: Random, split: Split) -> int:

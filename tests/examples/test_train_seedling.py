@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 from tokenizers import Tokenizer
 
-from agents.context import Origin
+from agents.context import Origin, Segment
 from agents.prompts import prompt
 from examples.train_seedling.drills import make_drill
 from examples.train_seedling.evaluate import sit
@@ -18,42 +19,47 @@ from examples.train_seedling.synth import Numbering, play
 from examples.train_seedling.teachers import decide
 from examples.train_seedling.tokenizer import VOCABULARY, name_tokens, train_tokenizer
 from runtime.budget import Budget
-from runtime.demo import Kind, make_survey, write_survey
+from runtime.demo import Kind, Story, corrector, make_story, make_survey, settings_of, write_survey
+from runtime.demo.surveys import SURVEYED
 from runtime.swarm import Swarm
 from tests.support import call, scripted, tiny_chat
 
 CONTEXT = 32_768  # the scripted engine's
 
 
+def tree(segments: Iterable[Segment]) -> set[tuple[str, str]]:
+    """A token tree: of each segment its origin, and the whole context that ends with it."""
+    return {(s.origin, tiny_chat().text(s.ids())) for s in segments}
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("seed", range(24))
-async def test_the_sketch_equals_the_harness(seed: int, tmp_path: Path) -> None:
-    """For one survey, the contexts of the sketch are those of a real swarm whose engine is the teacher, by token."""
-    survey = make_survey(Random(seed), kind=list(Kind)[seed % len(Kind)])
-    write_survey(survey, tmp_path)
-    unlimited = Budget(sampled_tokens=None, turns=None)  # so that its status always reads 100%
-    async with Swarm(scripted(decide), tmp_path, budget=unlimited) as swarm:
-        result = await (await swarm.start(survey.question)).result()
-    assert result.text == survey.answer
-    played = [list(agent.head.path()) for agent in swarm.state.agents.values()]
-    numbering = Numbering(context_tokens=CONTEXT)
-    sketched = [list(h.path()) for h in play(survey, prompt("terse"), tiny_chat().tokenizer.encode, numbering)]
-    text = tiny_chat().text
-    for real, sketch in zip(played, sketched, strict=True):
-        assert [text(s.tokens) for s in sketch] == [text(s.tokens) for s in real]
-        assert [(s.origin, s.tokens) for s in sketch] == [(s.origin, s.tokens) for s in real]
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("story", list(Story))
+async def test_the_sketch_equals_the_harness(story: Story, seed: int, tmp_path: Path) -> None:
+    """For one story, the contexts of the sketch are those of a real swarm whose engine is the teacher, by token."""
+    made = make_story(Random(seed), story)
+    write_survey(made, tmp_path)
+    # Without limits, so that its status always reads 100%.
+    settings = structs.replace(settings_of(story), budget=Budget(sampled_tokens=None, turns=None), turn_tokens=2048)
+    engine, corrects = scripted(decide), corrector(made, tmp_path)
+    async with Swarm(engine, tmp_path, settings=settings, observers=[corrects]) as swarm:
+        result = await (await swarm.start(made.question)).result()
+    assert result.text == made.answer
+    numbering = Numbering(context_tokens=CONTEXT, run=swarm.layout.run)
+    groups = play(made, prompt("terse"), tiny_chat().tokenizer.encode, numbering)
+    assert tree(s for heads in groups for head in heads for s in head.path()) == tree(swarm.state.segments.values())
 
 
-def test_each_sampled_token_is_trained_once() -> None:
-    """Over one tree the trained tokens are the sampled ones; the trunk with each branch is one of the contexts."""
-    survey = make_survey(Random(5), files=4)
-    heads = play(survey, prompt("terse"), tiny_chat().tokenizer.encode)
-    sampled = {id(s): len(s.tokens) for head in heads for s in head.path() if s.origin is Origin.SAMPLED}
-    tree = tree_of(heads)
-    assert [[*tree.trunk.tokens, *branch.tokens] for branch in tree.branches] == [head.ids() for head in heads]
-    assert sum(sum(span.mask) for span in (tree.trunk, *tree.branches)) == sum(sampled.values())
-    alone = tree_of(heads[:1])
-    assert (alone.trunk.tokens, alone.branches) == (heads[0].ids(), ())
+@pytest.mark.parametrize("story", list(Story))
+def test_each_sampled_token_is_trained_once(story: Story) -> None:
+    """Over the trees the trained tokens are the sampled ones; the trunk with each branch is one of the contexts."""
+    for heads in play(make_story(Random(5), story), prompt("terse"), tiny_chat().tokenizer.encode):
+        sampled = {id(s): len(s.tokens) for head in heads for s in head.path() if s.origin is Origin.SAMPLED}
+        grown = tree_of(heads)
+        trained = sum(sum(span.mask) for span in (grown.trunk, *grown.branches))
+        assert trained == sum(sampled.values())
+        contexts = [[*grown.trunk.tokens, *branch.tokens] for branch in grown.branches] or [grown.trunk.tokens]
+        assert contexts == [head.ids() for head in heads]
 
 
 def tokenizer_encode(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
@@ -92,9 +98,9 @@ def test_names_have_tokens_of_their_own(tokenizer: Tokenizer) -> None:
     """What training exchanges among names is no part of a wording, a sentence or a call: those stay as they are."""
     names = set(name_tokens(tokenizer))
     assert len(names) > 300
-    for kind in Kind:
+    for kind in SURVEYED:
         survey = make_survey(Random(1), kind=kind)
-        head = play(survey, prompt("terse"), tokenizer_encode(tokenizer))[0]
+        ((head, *_),) = play(survey, prompt("terse"), tokenizer_encode(tokenizer))
         fixed = prompt("terse") + "\nassistant\nfinish budget context"
         assert not names & set(tokenizer.encode(fixed).ids)
         assert names & set(head.ids())
@@ -104,8 +110,10 @@ def test_names_have_tokens_of_their_own(tokenizer: Tokenizer) -> None:
 async def test_a_wrong_answer_is_traced_to_its_first_wrong_action() -> None:
     """The exam marks what the teacher answers as right, and otherwise says which action was not the teacher's."""
     survey = make_survey(Random(3), files=3, kind=Kind.SUM, split="heldout")
-    mark = await sit(scripted(decide), tiny_chat(), 3, survey)
-    assert (mark.right, mark.wrong) == (True, None)
+    for story in Story:
+        for seed in range(4):
+            mark = await sit(scripted(decide), tiny_chat(), seed, make_story(Random(seed), story, split="heldout"))
+            assert (mark.right, mark.wrong) == (True, None)
 
     def careless(text: str) -> str:
         return decide(text).replace("sum(", "max(")

@@ -28,7 +28,7 @@ def author_and_reviewer(text: str) -> str:
         return call("verdict", verdict="accept") if right else call("verdict", verdict="revise", comments="it is 7")
     if "asks you to revise" in text:
         return call("finish", result=re.findall(r"it is (\d)", text)[-1])
-    return call("finish", result="6")
+    return f"My thoughts are secret.\n{call('finish', result='6')}"
 
 
 @pytest.fixture
@@ -41,16 +41,18 @@ REVIEWED = Settings(review=True)
 
 
 async def test_a_wrong_result_is_sent_back_with_comments(work: Path) -> None:
-    """The reviewer sees the task's path, the result and the files; its comments answer `finish`, once."""
+    """The reviewer sees the task, the result and the files, and no thoughts; its comments answer `finish`, once."""
     async with Swarm(scripted(author_and_reviewer), work, settings=REVIEWED) as swarm:
-        lead = await swarm.start("Which figure? My thoughts are secret.")
+        lead = await swarm.start("Which figure?")
         result = await lead.result()
     assert (result.outcome, result.text) == (Outcome.FINISHED, "7")
     first, second = (a for a in swarm.state.agents.values() if a.reviews)
     assert (first.accepted, second.accepted) == (False, True)
     assert first.base.parent is None
     shown = tiny_chat().text(first.base.tokens)
+    assert "secret" in tiny_chat().text(lead.state.head.ids())
     assert "secret" not in shown
+    assert "Which figure?" in shown
     assert swarm.layout.relative(swarm.layout.task) in shown
     told = tiny_chat().text(lead.state.head.ids())
     assert told.count("it is 7") == 1

@@ -48,3 +48,14 @@ def test_without_a_server_no_files_are_left(ramet: Ramet, tmp_path: Path) -> Non
     ended = ramet("demo", "--url", "http://127.0.0.1:9", TMPDIR=str(tmp_path))
     assert ended.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_story_that_is_none(ramet: Ramet, project: Path) -> None:
+    """An unknown story, or one beside one's own files, is bad input, named."""
+    ended = ramet("demo", "--story", "fable")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "ramet: --story: is one of survey, onboarding, detour, review, not 'fable'\n",
+    )
+    ended = ramet("demo", "--story", "detour", "--dir", project, "--question", QUESTION)
+    assert (ended.returncode, ended.stderr.startswith("ramet: --story: ")) == (2, True)
