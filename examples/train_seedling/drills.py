@@ -8,14 +8,18 @@ conversation around them, so a row is a fifth as long and twice as much of it is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from random import Random
 
 from agents.told import status_line
 from agents.tools.calc import calculate
 from examples.train_seedling.rows import Span, Tree
+from examples.train_seedling.synth import draw_run
 from examples.train_seedling.teachers import expression
-from runtime.demo import Kind, Question, Survey, make_survey
+from runtime.demo import KEY_IS, Kind, Question, Survey, leads_to, make_survey
+from runtime.demo.stories import make_detour
+from runtime.demo.surveys import WORDINGS
 from runtime.demo.words import make_number, make_word
 
 Encode = Callable[[str], list[int]]
@@ -38,7 +42,7 @@ def make_step(random: Random, encode: Encode, vocabulary: int) -> Tree:
     return _row(
         random,
         encode,
-        random.choice((_reading, _reading, _reading, _calculating, _answering, _answering)),
+        random.choice((_reading, _reading, _calculating, _answering, _following, _recalling, _reviewing, _reviewing)),
     )
 
 
@@ -106,6 +110,85 @@ def _reading(random: Random, survey: Survey) -> list[Piece]:
     return pieces
 
 
+def _call(name: str, **arguments: object) -> str:
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call><|im_end|>\n"
+
+
+def _told(text: str) -> str:
+    """A tool's result, and the beginning of the turn that it is for."""
+    return f"<|im_start|>user\n<tool_response>\n{text}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+
+
+def _following(random: Random, survey: Survey) -> list[Piece]:
+    """A trail: after each file the next one is read, or one goes back with the key; then, where the key stands."""
+    detour = make_detour(random, survey, "train")
+    pieces: list[Piece] = []
+    for text in random.sample(list(detour.trail.values()), min(2, len(detour.trail))):
+        lines = text.removesuffix("\n").split("\n")
+        ahead, key = leads_to(lines)
+        shown = lines[-random.randint(1, len(lines)) :] if random.random() < 0.5 else lines
+        if not any(leads_to(shown)):
+            shown = lines
+        call = _call("read_file", path=ahead) if ahead else _call("rewind", to="t0", report=KEY_IS.format(key=key))
+        pieces += [(_told("\n".join([*shown, _status(random)])), False), (call, True)]
+    return pieces
+
+
+def _recalling(random: Random, survey: Survey) -> list[Piece]:
+    """The key said in one of the places where it may stand, then files, and after each its figure and path."""
+    key = survey.key
+    said = random.choice(
+        (
+            f"You are back at t0, by rewinding. What came after is out of your context. Your report:\n"
+            f"{KEY_IS.format(key=key)}\n{_status(random)}<|im_end|>\n",
+            f"{_told(key)}{_call('begin', understanding=key)}",
+        )
+    )
+    pieces: list[Piece] = [(said, False)]
+    for path in random.sample(list(survey.files), min(3, len(survey.files))):
+        pieces.append((f"{_call('read_file', path=path)}{_told(survey.files[path] + _status(random))}", False))
+        pieces.append((_call("finish", result=f"{key}: {survey.figures[path]} {path}"), True))
+    return pieces
+
+
+def _reviewing(random: Random, survey: Survey) -> list[Piece]:
+    """The end of a review: the figure in the file, what is calculated with it, and the verdict; or an author's end."""
+    path = random.choice(list(survey.files))
+    key, figure = survey.key, str(survey.figures[path])
+    file = _told(survey.files[path] + _status(random))
+    (asked,) = WORDINGS[Kind.FIGURE]
+    question = asked.format(key=key, directory=path)
+    if random.random() < 0.3:
+        given = f"{question}\n{_status(random)}<|im_end|>\n<|im_start|>assistant\n{_call('read_file', path=path)}{file}"
+        return [(given, False), (f"{key}: {figure}\n{_call('finish', result=figure)}", True)]
+    said = figure if random.random() < 0.5 else str(make_number(random, "train"))
+    task = (
+        f"The task (.ramet/{draw_run(random)}/task.md):\n{question}\nThe result:\n{said}\n{_status(random)}<|im_end|>\n"
+    )
+    value = str(int(said) - int(figure))
+    verdict = (
+        _call("verdict", verdict="accept")
+        if value == "0"
+        else _call("verdict", verdict="revise", comments=f"{key}: {figure}")
+    )
+    return [
+        (f"{task}<|im_start|>assistant\n{_call('read_file', path=path)}{file}", False),
+        (f"{key}: {figure}\n{_call('calc', expression=f'{said}-{figure}')}", True),
+        (_told(f"{value}\n{_status(random)}"), False),
+        (verdict, True),
+    ]
+
+
+def _status(random: Random) -> str:
+    return status_line(
+        f"a{random.randint(1, 20)}",
+        random.randint(1, 5),
+        random.randint(200, 1500),
+        4096,
+        random.randint(30, 100) / 100,
+    )
+
+
 def _calculating(random: Random, survey: Survey) -> list[Piece]:
     """A question and the results of copies, then what to calculate; where a file is asked for, then its path."""
     first = 2 if random.random() < 0.8 else random.randint(2, 300)
@@ -128,11 +211,7 @@ def _answering(random: Random, survey: Survey) -> list[Piece]:
         value = str(make_number(random, "train") * random.choice((1, 1, 1, 7)))
         which = random.random() < 0.25
         line = f"a{random.randint(2, 13)}: {survey.key}: {value} {path}\n" if which or random.random() < 0.5 else ""
-        used, left = random.randint(200, 1200), random.randint(30, 100) / 100
-        told = f"{value}\n{line}{status_line('a1', 3, used, 4096, left)}"
-        given = f"<|im_start|>user\n<tool_response>\n{told}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
         said = f"{value} {path}" if which else value
-        result = path if which else value
-        call = f'<tool_call>\n{{"name": "finish", "arguments": {{"result": "{result}"}}}}\n</tool_call><|im_end|>'
-        pieces += [(given, False), (said, not line), (f"\n{call}", True), ("\n", False)]
+        call = _call("finish", result=path if which else value)
+        pieces += [(_told(f"{value}\n{line}{_status(random)}"), False), (said, not line), (f"\n{call}", True)]
     return pieces

@@ -39,7 +39,7 @@ from runtime.demo.surveys import (
 from runtime.demo.words import Split, make_number
 from runtime.records import CallEnded, Record, Settings
 
-__all__ = ["GO_ON", "KEY_IS", "corrector", "follow", "leads_to", "make_story", "settings_of"]
+__all__ = ["GO_ON", "KEY_IS", "corrector", "follow", "leads_to", "make_detour", "make_story", "settings_of"]
 
 GO_ON, KEY_IS = "Go on in {path}.", "The key is {key}."
 # Ten times what twelve files take: a model that has lost its way is stopped within a minute.
@@ -57,7 +57,7 @@ def make_story(random: Random, story: Story, files: int | None = None, split: Sp
             survey = make_survey(random, files, split=split)
             return structs.replace(survey, story=story, question=NEWCOMERS + survey.question)
         case Story.DETOUR:
-            return _detour(random, make_survey(random, files, split=split), split)
+            return make_detour(random, make_survey(random, files, split=split), split)
         case Story.REVIEW:
             return _review(random, make_survey(random, files, Kind.SUM, split), split)
 
@@ -107,7 +107,8 @@ def leads_to(lines: Sequence[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _detour(random: Random, survey: Survey, split: Split) -> Survey:
+def make_detour(random: Random, survey: Survey, split: Split) -> Survey:
+    """The survey with a trail to its key."""
     parts = {part for path in survey.files for part in path.split("/")}
     word = Words(random, split)
     (folder,) = different(lambda: word(FOLDER_LETTERS), 1, parts)
