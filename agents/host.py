@@ -81,6 +81,8 @@ class Agent(msgspec.Struct, kw_only=True):
     returned: dict[int, str] = {}  # its results that were not accepted: the segment that finished, and why
     place: str | None = None  # the agent in whose isolated copy of the files it works; None: the run's directory
     children: list[str] = []
+    name: str = ""  # of an agent's own making, as is the description: for whoever reads
+    description: str = ""
     outcome: Outcome | None = None
     result: str = ""
     changes: str = ""  # what it changed in its isolated copy, in a line
@@ -209,6 +211,10 @@ class Host(Protocol):
 
     async def merge(self, agent: Agent, name: str) -> Reply:
         """Apply what an isolated child changed to the agent's own directory. Raises ToolRefused."""
+        ...
+
+    async def introduce(self, agent: Agent, other: str, name: str, description: str) -> Reply:
+        """Name and describe the agent itself (`other` is ""), or one that it started. Raises ToolRefused."""
         ...
 
     async def judge(self, agent: Agent, *, accepted: bool, comments: str) -> None:

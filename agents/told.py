@@ -18,6 +18,7 @@ __all__ = [
     "host_text",
     "interview_note",
     "letter_text",
+    "named",
     "nearly_full",
     "newcomer_text",
     "project_text",
@@ -49,10 +50,15 @@ def result_line(agent: Agent) -> str:
     """What a parent is told of one child that ended."""
     if len(agent.tasks) > 1 and agent.outcome is Outcome.FINISHED:
         return agent.result  # the lines of the copies that a newcomer became
-    said = agent.result or "(no result)"
+    said, who = agent.result or "(no result)", named(agent.id, agent.name)
     if agent.changes:
         said += f"\n[{agent.changes}; merge({agent.id}) takes that over]"
-    return f"{agent.id}: {said}" if agent.outcome is Outcome.FINISHED else f"{agent.id} {agent.outcome}: {said}"
+    return f"{who}: {said}" if agent.outcome is Outcome.FINISHED else f"{who} {agent.outcome}: {said}"
+
+
+def named(id: str, name: str) -> str:
+    """`a3`, or `a3 (scout)` where it was given a name."""
+    return f"{id} ({name})" if name else id
 
 
 def started_text(names: Iterable[str]) -> str:

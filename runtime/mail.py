@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from agents.host import Agent, ToolRefused
-from agents.told import letter_text
+from agents.told import letter_text, named
 from runtime.state import RunState
 from workspace import Letter, MailFailed, Post, RunLayout, watch_mail
 
@@ -104,7 +104,9 @@ class Mail:
     def text(self, letter: Letter) -> str:
         """What an agent is told of a letter."""
         path = self._layout.relative(self._layout.mail(letter.to[0])) if letter.to else ""
-        return letter_text(letter.id, letter.sender, letter.subject, letter.body, SHOWN_CHARS, path)
+        known = self._state.agents.get(letter.sender)
+        sender = named(letter.sender, known.name if known is not None else "")
+        return letter_text(letter.id, sender, letter.subject, letter.body, SHOWN_CHARS, path)
 
     def wake(self, name: str) -> None:
         """There may be something in the mailbox `name`."""

@@ -212,6 +212,14 @@ class Paused(_Record, frozen=True, kw_only=True):
     paused: bool
 
 
+class Named(_Record, frozen=True, kw_only=True):
+    """An agent was given a name and a description."""
+
+    agent: str
+    name: str
+    description: str = ""
+
+
 class Ended(_Record, frozen=True, kw_only=True):
     """An agent stopped. `changes`: what it changed in its isolated copy of the files, in a line."""
 
@@ -247,6 +255,7 @@ Record = (
     | Judged
     | Returned
     | Paused
+    | Named
     | Ended
     | Resumed
     | Closed

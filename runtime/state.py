@@ -23,6 +23,7 @@ from runtime.records import (
     Forked,
     Given,
     Judged,
+    Named,
     Opened,
     Paused,
     Record,
@@ -132,6 +133,9 @@ class RunState:
                 self.agents[record.agent].returned[record.segment] = record.reason
             case Paused():
                 self.agents[record.agent].paused = record.paused
+            case Named():
+                agent = self.agents[record.agent]
+                agent.name, agent.description = record.name, record.description
             case Ended():
                 agent = self.agents[record.agent]
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""

@@ -40,13 +40,13 @@ from runtime.mail import Mail
 from runtime.onboarding import Onboarding
 from runtime.places import Places
 from runtime.recorder import Observer, Recorder
-from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Returned, Settings, Started
+from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Named, Returned, Settings, Started
 from runtime.review import Review
 from runtime.state import RunState
 from runtime.stats import Stats, count
 from runtime.telling import Telling
 from runtime.turns import Taken, Turns
-from workspace import BranchFailed, FileTree, RunLayout, Sandbox, find_skills, read_conventions
+from workspace import BranchFailed, FileTree, RunLayout, Sandbox, find_skills, harmless_name, read_conventions
 
 __all__ = ["Swarm"]
 
@@ -442,6 +442,13 @@ class Swarm:
     async def merge(self, agent: Agent, name: str) -> Reply:
         """See Host."""
         return await self._places.merge(self._family.child(agent, name), agent)
+
+    async def introduce(self, agent: Agent, other: str, name: str, description: str) -> Reply:
+        """See Host."""
+        found = self._family.child(agent, other) if other and other != agent.id else agent
+        plain = harmless_name(" ".join(name.split()))
+        self._recorder.commit(Named(agent=found.id, name=plain, description=description))
+        return Reply(text=f"{found.id} is {plain}")
 
     async def judge(self, agent: Agent, *, accepted: bool, comments: str) -> None:
         """See Host."""

@@ -6,6 +6,7 @@ from agents.tools.family import Cancel, Merge, Wait
 from agents.tools.files import ListFiles, ReadFile, Search, WriteFile
 from agents.tools.finish import Finish
 from agents.tools.fork import Fork
+from agents.tools.introduce import Introduce
 from agents.tools.mail import Send
 from agents.tools.onboarding import Ask, Begin, Spawn
 from agents.tools.review import Verdict
@@ -18,6 +19,6 @@ TOOLS: dict[str, type[Tool]] = {
     tool.name: tool
     for tool in (
         *(ListFiles, ReadFile, WriteFile, Search, Shell, Calc),
-        *(Fork, Spawn, Ask, Begin, Send, Wait, Cancel, Merge, Rewind, Verdict, Finish),
+        *(Fork, Spawn, Ask, Begin, Introduce, Send, Wait, Cancel, Merge, Rewind, Verdict, Finish),
     )
 }

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from agents.host import Agent, Outcome
+from agents.told import named
 from runtime.state import RunState
 from runtime.view.times import Times
 
@@ -58,6 +59,8 @@ def nested(state: RunState, times: Times) -> dict[str, object]:
         children: list[object] = []
         one: dict[str, object] = {
             "agent": agent.id,
+            "name": agent.name,
+            "description": agent.description,
             "task": agent.task,
             "outcome": agent.outcome,
             "activity": agent.activity,
@@ -156,7 +159,7 @@ def _row(agent: Agent, times: Times, now: float, branch: str, trunk: str, folded
     return Row(
         branch=branch,
         trunk=trunk,
-        agent=agent.id,
+        agent=named(agent.id, agent.name),
         task=agent.task,
         state=agent.outcome or agent.activity or "open",
         outcome=agent.outcome,

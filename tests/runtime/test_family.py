@@ -15,6 +15,7 @@ from runtime.budget import Budget
 from runtime.recorder import load
 from runtime.records import Settings
 from runtime.swarm import Swarm
+from runtime.view import Times, nested
 from tests.runtime.test_swarm import last_told, snapshot
 from tests.support import answer, call, ledgers, scripted, survey, tiny_chat
 from workspace import RunLayout
@@ -490,3 +491,30 @@ async def test_a_copy_for_each_line_of_the_last_result(tmp_path: Path) -> None:
     assert "write {line} in it" in text
     assert "\n30\na4: 30 ledgers/l2.txt\n[" in text  # a maximum tells whose it is
     assert snapshot(load(swarm.layout)) == snapshot(swarm.state)
+
+
+async def test_names_of_their_own_making(tmp_path: Path) -> None:
+    """An agent names itself and those it started; who reads a result or a tree sees it; a stranger cannot be named."""
+
+    def decide(text: str) -> str:
+        if "You are copy" in text:
+            return call("finish", result="7")
+        turns = text.count("<|im_start|>assistant") - 1
+        return (
+            call("introduce", who="lead \n one", description="asks"),
+            call("fork", tasks=["count"], wait=False),
+            call("introduce", agent="a2", who="counter"),
+            call("introduce", agent="a9", who="nobody"),
+            call("wait", agents=["a2"]),
+            call("finish", result="done"),
+        )[turns]
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        lead = await swarm.start("t")
+        await lead.result()
+    told = tiny_chat().text(lead.state.head.ids())
+    assert "a1 is lead one" in told
+    assert "a2 (counter): 7" in told
+    assert "error: a9: no agent that you started" in told
+    (root,) = nested(load(swarm.layout), Times())["agents"]  # type: ignore[misc, attr-defined]
+    assert (root["name"], root["description"], root["children"][0]["name"]) == ("lead one", "asks", "counter")
