@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,38 +23,31 @@ from random import Random
 import anyio
 
 from agents.chat import Chat
+from agents.host import Agent
+from benchmarks._ways import KEYS, Mark, compare, noise, write_ledgers
 from runtime import SGLang, Swarm
 from runtime.engine.server import ServerOptions
-from tests.e2e.forced import Forced
 from tests.runtime.engine.random_model import write_random_model
 from tests.support import answer, call
 
-KEYS = ("oats", "rye", "hay", "malt")
-WORDS = ("the", "cart", "was", "late", "and", "nobody", "had", "seen", "it", "since", "rain", "began", "by", "gate")
 BRIEF = "Read the ledger of your task. Add nothing up. Finish with the figure that counts."
 WAYS = ("fresh", "ten_interviews", "one_interview", "forks", "alone")
 
 
-def write(directory: Path, tasks: int, random: Random) -> tuple[str, dict[str, int]]:
-    """The ledgers of one run; returns the key, and the right figure of each."""
-    (directory / "ledgers").mkdir()
+def write(directory: Path, random: Random, *, tasks: int, tokens: int, count: Callable[[str], int]) -> tuple[str, Mark]:
+    """The ledgers of one run, and a first message of `tokens` tokens that names the key once."""
     key = random.choice(KEYS[1:])
-    right = {}
-    for number in range(tasks):
-        figures = {name: random.randrange(10, 1000) for name in KEYS}
-        path = f"ledgers/l{number}.txt"
-        (directory / path).write_text("".join(f"{name}: {figure}\n" for name, figure in figures.items()))
-        right[path] = figures[key]
-    return key, right
-
-
-def talk(key: str, tokens: int, count: Callable[[str], int], random: Random) -> str:
-    """A long first message that names the key once."""
+    ledgers = write_ledgers(directory, tasks, random)
     lines = ["Find the figure that counts in each ledger."]
     while count("\n".join(lines)) < tokens:
-        lines.append(" ".join(random.choices(WORDS, k=12)))
+        lines.append(noise(random))
     lines.insert(random.randrange(1, len(lines)), f"what counts is {key}")
-    return "\n".join(lines)
+
+    def mark(said: str) -> int:
+        found = json.loads(said)
+        return sum(found.get(path) == figures[key] for path, figures in ledgers.items())
+
+    return "\n".join(lines), mark
 
 
 def teacher(text: str, *, way: str, tasks: list[str]) -> str:
@@ -106,48 +97,25 @@ def read(text: str, path: str, key: str) -> str:
     return call("finish", result=f"{path} is {figures(answer(text), key)[0]}")
 
 
-async def run(
-    engine: SGLang, chat: Chat, directory: Path, way: str, first: str, tasks: list[str]
-) -> tuple[str, dict[str, float]]:
-    """One swarm; its answer and what it cost."""
-    forced = Forced(engine, chat, partial(teacher, way=way, tasks=tasks))
-    began = time.perf_counter()
-    async with Swarm(forced, directory, chat=chat) as swarm:
-        lead = await swarm.start(first)
-        start = lead.state.head.length
-        result = await lead.result()
-    bill = swarm.statistics()
-    return result.text, {
-        "computed_tokens": bill.computed_tokens,
-        "sampled_tokens": bill.sampled_tokens,
-        "unique_prompt_tokens": bill.unique_prompt_tokens,
-        "recompute_ratio": bill.recompute_ratio,
-        "parent_grew_tokens": lead.state.head.length - start,
-        "seconds": time.perf_counter() - began,
-    }
+def cost(swarm: Swarm, lead: Agent) -> dict[str, float]:
+    """By how much the parent's context grew."""
+    return {"parent_grew_tokens": lead.head.length - lead.base.length}
 
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
-    """All ways, one after the other, several times; each run on files and words of its own."""
-    costs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    right = dict.fromkeys(WAYS, 0)
+    """All ways, one after the other, several times."""
+    tasks = [f"ledgers/l{number}.txt" for number in range(options.tasks)]
+    ways = {way: partial(teacher, way=way, tasks=tasks) for way in WAYS}
     async with SGLang.local(str(options.model), ServerOptions(pool_tokens=131_072)) as engine:
         chat = Chat.load((await engine.capacity()).model)
-        for seed in range(options.runs):
-            for number, way in enumerate(WAYS):
-                random = Random(100 * seed + number)
-                with tempfile.TemporaryDirectory() as place:
-                    key, truth = write(Path(place), options.tasks, random)
-                    first = talk(key, options.parent_tokens, lambda text: len(chat.tokenizer.encode(text)), random)
-                    said, cost = await run(engine, chat, Path(place), way, first, list(truth))
-                found = json.loads(said)
-                right[way] += sum(found.get(path) == figure for path, figure in truth.items())
-                costs[way].append(cost)
-    out: dict[str, object] = {"benchmark": "onboarding", "tasks": options.tasks, "runs": options.runs}
-    for way in WAYS:
-        medians = {name: round(statistics.median(cost[name] for cost in costs[way]), 3) for name in costs[way][0]}
-        out[way] = {"right": f"{right[way]}/{options.tasks * options.runs}"} | medians
-    return out
+        files = partial(
+            write,
+            tasks=options.tasks,
+            tokens=options.parent_tokens,
+            count=lambda text: len(chat.tokenizer.encode(text)),
+        )
+        found = await compare(engine, chat, ways, options.runs, files, cost)
+    return {"benchmark": "onboarding", "tasks": options.tasks, "runs": options.runs} | found
 
 
 def main() -> None:

@@ -16,41 +16,32 @@ import json
 import re
 import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import anyio
 
 from agents.chat import Chat
+from agents.host import Agent
+from benchmarks._ways import KEYS, Mark, compare, noise, write_ledgers
 from runtime import SGLang, Swarm
 from runtime.engine.server import ServerOptions
-from tests.e2e.forced import Forced
 from tests.runtime.engine.random_model import write_random_model
 from tests.support import call
 
-KEYS = ("oats", "rye", "hay", "malt")
-WORDS = ("the", "cart", "was", "late", "and", "nobody", "had", "seen", "it", "since", "rain", "began", "by", "gate")
 
-
-def write(directory: Path, ledgers: int, reports: int, random: Random) -> int:
-    """The files of one run; returns the right answer."""
+def write(directory: Path, random: Random, *, ledgers: int, reports: int) -> tuple[str, Mark]:
+    """The files of one run: ledgers, and reports of which one names the key."""
     (directory / "reports").mkdir()
-    (directory / "ledgers").mkdir()
-    key = random.choice(KEYS)
-    told = random.randrange(reports)
+    key, told = random.choice(KEYS), random.randrange(reports)
     for number in range(reports):
-        lines = [" ".join(random.choices(WORDS, k=12)) for _ in range(24)]
+        lines = [noise(random) for _ in range(24)]
         if number == told:
             lines[random.randrange(len(lines))] = f"the key is {key}"
         (directory / "reports" / f"r{number}.txt").write_text("\n".join(lines) + "\n")
-    total = 0
-    for number in range(ledgers):
-        figures = {name: random.randrange(10, 1000) for name in KEYS}
-        total += figures[key]
-        text = "".join(f"{name}: {figure}\n" for name, figure in figures.items())
-        (directory / "ledgers" / f"l{number}.txt").write_text(text)
-    return total
+    total = sum(figures[key] for figures in write_ledgers(directory, ledgers, random).values())
+    return "Add up over the ledgers what the reports say matters.", lambda said: int(said == str(total))
 
 
 def teacher(text: str, *, rewinds: bool) -> str:
@@ -61,10 +52,9 @@ def teacher(text: str, *, rewinds: bool) -> str:
         own = text.rpartition("You are copy")[2]
         figure = re.search(rf"^{key[1]}: (\d+)$", own, re.MULTILINE) if key else None
         return call("finish", result=figure[1]) if figure else call("read_file", path=task)
-    results = re.findall(r"^a\d+: (\d+)$", text, re.MULTILINE)
-    if results:
+    if re.search(r"^a\d+: (\d+)$", text, re.MULTILINE):
         sums = re.findall(r"<tool_response>\n(\d+)\n", text)
-        return call("finish", result=sums[-1]) if sums else call("calc", expression="+".join(results))
+        return call("finish", result=sums[-1]) if sums else call("calc", expression="sum(results)")
     reports = sorted(set(re.findall(r"^reports/\S+$", text, re.MULTILINE)))
     ledgers = sorted(set(re.findall(r"^ledgers/\S+$", text, re.MULTILINE)))
     if not ledgers:
@@ -78,43 +68,20 @@ def teacher(text: str, *, rewinds: bool) -> str:
     return call("rewind", to="t1", report=f"the key is {key[1]}") if rewinds else call("fork", tasks=ledgers)
 
 
-async def run(engine: SGLang, chat: Chat, directory: Path, *, rewinds: bool) -> tuple[str, dict[str, float]]:
-    """One swarm; its answer and what it cost."""
-    forced = Forced(engine, chat, lambda text: teacher(text, rewinds=rewinds))
-    began = time.perf_counter()
-    async with Swarm(forced, directory, chat=chat) as swarm:
-        lead = await swarm.start("Add up over the ledgers what the reports say matters.")
-        result = await lead.result()
-    copies = [agent for agent in swarm.state.agents.values() if agent.copy]
-    bill = swarm.statistics()
-    return result.text, {
-        "final_context_tokens": lead.state.head.length,
-        "copy_context_tokens": statistics.median(copy.head.length for copy in copies),
-        "prompt_tokens": bill.prompt_tokens,
-        "computed_tokens": bill.computed_tokens,
-        "seconds": time.perf_counter() - began,
-    }
+def cost(swarm: Swarm, lead: Agent) -> dict[str, float]:
+    """How long contexts became."""
+    copies = [agent.head.length for agent in swarm.state.agents.values() if agent.copy]
+    return {"final_context_tokens": lead.head.length, "copy_context_tokens": statistics.median(copies)}
 
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     """Both ways, one after the other, several times."""
-    costs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
-    right = {False: 0, True: 0}
+    ways = {name: partial(teacher, rewinds=name == "with") for name in ("without", "with")}
+    files = partial(write, ledgers=options.ledgers, reports=options.reports)
     async with SGLang.local(str(options.model), ServerOptions(pool_tokens=32_768)) as engine:
         chat = Chat.load((await engine.capacity()).model)
-        for seed in range(options.runs):
-            for rewinds in (False, True):
-                with tempfile.TemporaryDirectory() as directory:
-                    answer = write(Path(directory), options.ledgers, options.reports, Random(seed * 2 + rewinds))
-                    said, cost = await run(engine, chat, Path(directory), rewinds=rewinds)
-                right[rewinds] += said == str(answer)
-                costs[rewinds].append(cost)
-    out: dict[str, object] = {"benchmark": "rewind", "runs": options.runs, "ledgers": options.ledgers}
-    for rewinds, name in ((False, "without"), (True, "with")):
-        out[f"{name}_right"] = right[rewinds]
-        for key in costs[rewinds][0]:
-            out[f"{name}_{key}"] = round(statistics.median(cost[key] for cost in costs[rewinds]), 2)
-    return out
+        found = await compare(engine, chat, ways, options.runs, files, cost)
+    return {"benchmark": "rewind", "runs": options.runs, "ledgers": options.ledgers} | found
 
 
 def main() -> None:

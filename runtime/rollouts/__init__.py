@@ -1,0 +1,1 @@
+"""Rollouts: runs as training data. See `schema` for what one is."""
