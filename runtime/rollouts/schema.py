@@ -1,8 +1,8 @@
 """What a rollout is on disk and in memory: one root agent's whole token tree, with what it was rewarded for.
 
 Owns the native format, JSON lines: a `Head` (task, group, agents, terms), then its `Edge`s, parents before children,
-then an `End` that counts them. A file is any number of such blocks, so it is written and read as a stream, in the memory
-of one rollout. Invariants, which `verify` checks:
+then an `End` that counts them. A file is any number of such blocks, so it is written and read as a stream, in the
+memory of one rollout. Invariants, which `verify` checks:
 
 - an edge's own tokens, after those of its parents, are what the engine was sent and what it sampled, bit for bit;
 - `tokens`, `sampled` and `logprobs` are equally long; only sampled tokens have a log-probability;
@@ -114,7 +114,7 @@ class Term(_Frozen, frozen=True, kw_only=True):
 
 
 class Member(_Frozen, frozen=True, kw_only=True):
-    """An agent of a rollout. `kind` as in Edge, `role` of its own making; `spec` is what a newcomer was told and asked."""
+    """An agent of a rollout. `kind` as in Edge, `role` of its own making; `spec`: what a newcomer was told and asked."""
 
     id: str
     parent: str | None
