@@ -114,7 +114,7 @@ class Term(_Frozen, frozen=True, kw_only=True):
 
 
 class Member(_Frozen, frozen=True, kw_only=True):
-    """An agent of a rollout. `kind` as in Edge, `role` of its own making; `spec`: what a newcomer was told and asked."""
+    """An agent of a rollout. `kind` as in Edge, `role` of its own making; `spec`: what a newcomer was told."""
 
     id: str
     parent: str | None
