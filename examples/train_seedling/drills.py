@@ -155,25 +155,22 @@ def _reviewing(random: Random, survey: Survey) -> list[Piece]:
     """The end of a review: the figure in the file, what is calculated with it, and the verdict; or an author's end."""
     path = random.choice(list(survey.files))
     key, figure = survey.key, str(survey.figures[path])
+    found = f"figure of {key}: {figure}"
     file = _told(survey.files[path] + _status(random))
     (asked,) = WORDINGS[Kind.FIGURE]
     question = asked.format(key=key, directory=path)
     if random.random() < 0.3:
         given = f"{question}\n{_status(random)}<|im_end|>\n<|im_start|>assistant\n{_call('read_file', path=path)}{file}"
-        return [(given, False), (f"{key}: {figure}\n{_call('finish', result=figure)}", True)]
+        return [(given, False), (f"{found}\n{_call('finish', result=figure)}", True)]
     said = figure if random.random() < 0.5 else str(make_number(random, "train"))
     task = (
         f"The task (.ramet/{draw_run(random)}/task.md):\n{question}\nThe result:\n{said}\n{_status(random)}<|im_end|>\n"
     )
     value = str(int(said) - int(figure))
-    verdict = (
-        _call("verdict", verdict="accept")
-        if value == "0"
-        else _call("verdict", verdict="revise", comments=f"{key}: {figure}")
-    )
+    verdict = _call("verdict", verdict="accept") if value == "0" else _call("verdict", verdict="revise", comments=found)
     return [
         (f"{task}<|im_start|>assistant\n{_call('read_file', path=path)}{file}", False),
-        (f"{key}: {figure}\n{_call('calc', expression=f'{said}-{figure}')}", True),
+        (f"{found}\n{_call('calc', expression=f'{said}-{figure}')}", True),
         (_told(f"{value}\n{_status(random)}"), False),
         (verdict, True),
     ]

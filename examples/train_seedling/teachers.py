@@ -156,7 +156,7 @@ def _author(seen: _Seen, question: Question) -> str:
     if seen.called != "read_file":
         return _turn("read_file", path=question.directory)
     figure = _figure(seen.lines, question.key)
-    return f"{question.key}: {figure}\n{_turn('finish', result=figure)}"
+    return f"{_said(question.key, figure)}\n{_turn('finish', result=figure)}"
 
 
 def _reviewer(seen: _Seen) -> str:
@@ -170,12 +170,12 @@ def _reviewer(seen: _Seen) -> str:
             return _turn("read_file", path=question.directory)
         case "read_file":
             figure = _figure(seen.lines, question.key)
-            return f"{question.key}: {figure}\n{_turn('calc', expression=f'{result}-{figure}')}"
+            return f"{_said(question.key, figure)}\n{_turn('calc', expression=f'{result}-{figure}')}"
         case "calc" if seen.lines[0] == "0":
             return _turn("verdict", verdict="accept")
         case "calc":
             figure = seen.last("calc", "expression").rpartition("-")[2]
-            return _turn("verdict", verdict="revise", comments=f"{question.key}: {figure}")
+            return _turn("verdict", verdict="revise", comments=_said(question.key, figure))
         case name:
             raise ValueError(f"nothing follows {name}")
 
@@ -186,6 +186,11 @@ def _reviewer(seen: _Seen) -> str:
 def _turn(name: str, **arguments: Any) -> str:
     call = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>\n{call}\n</tool_call>"
+
+
+def _said(key: str, figure: str) -> str:
+    """A figure, after the question's own words for it: they tell whose."""
+    return f"figure of {key}: {figure}"
 
 
 def _found(seen: _Seen, key: str) -> str:

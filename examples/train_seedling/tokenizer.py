@@ -43,7 +43,7 @@ _FRAMES = (
     '\n{"name": "begin", "arguments": {"understanding": "a"}}\n',
     '\n{"name": "rewind", "arguments": {"to": "t0", "report": "The key is a."}}\n',
     '\n{"name": "verdict", "arguments": {"verdict": "accept"}}\n',
-    '\n{"name": "verdict", "arguments": {"verdict": "revise", "comments": "a: 4"}}\n',
+    '\n{"name": "verdict", "arguments": {"verdict": "revise", "comments": "figure of a: 4"}}\n',
     "You are new. Ask what you must know, then begin.\nYour tasks, one for each copy of you:\n",
     "Started by a1, of whom you can read: .ramet/4/task.md, .ramet/4/agents/a1/prompt.md, history.md\n",
     "You are a copy that answers a2, who is to do: a.txt\nIt asks:\nFinish with answers.\n",
