@@ -24,10 +24,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from examples.train_seedling.model import Seedling, Shape, write_config
 from examples.train_seedling.plant import plant, sharpen
 
+AVERAGED = 0.97  # how much of the running mean stays each step: of some thirty steps
 EXCHANGED = 0.8  # of the trees have their names' tokens exchanged
 SMALL = 4  # files at most, at first: a step costs a third and teaches the same actions
 
@@ -153,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--init", type=Path, help="a directory to start from")
+    parser.add_argument("--init", type=Path, nargs="+", help="start from the mean of these directories' weights")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--drill-share", type=float, default=0.08, help="of the time, drills alone at the start")
     parser.add_argument("--small-share", type=float, default=0.15, help="of the time, small surveys only")
@@ -182,10 +184,18 @@ def optimisers(model: Seedling, rate: float) -> list[torch.optim.Optimizer]:
     ]
 
 
+def mean(directories: list[Path]) -> Seedling:
+    """A model whose weights are the mean of several: of neighbouring stages it was better than either."""
+    models = [Seedling.load(directory) for directory in directories]
+    weights = [model.state_dict() for model in models]
+    models[0].load_state_dict({name: sum(w[name] for w in weights) / len(weights) for name in weights[0]})
+    return models[0]
+
+
 def train(options: argparse.Namespace) -> None:
     random = np.random.default_rng(options.seed)
     if options.init:
-        model = Seedling.load(options.init)
+        model = mean(options.init)
     else:
         model = Seedling(Shape(num_hidden_layers=options.layers))
         plant(model)
@@ -195,6 +205,8 @@ def train(options: argparse.Namespace) -> None:
     sources = {source: Source(Trees(options.data / f"{name}.npz"), random) for source, name in files.items()}
     heldout = {path.stem.partition("-")[2]: Trees(path) for path in sorted(options.data.glob("heldout-*.npz"))}
     optims = optimisers(model, options.rate)
+    # What is saved and measured is a running mean of the weights: a single step's are noisy while the rate is high.
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
     options.out.mkdir(parents=True, exist_ok=True)
     log = (options.out / "curve.jsonl").open("w")
     start, checked, step, seen = time.monotonic(), 0.0, 0, 0
@@ -226,6 +238,7 @@ def train(options: argparse.Namespace) -> None:
         for optim in optims:
             optim.step()
             optim.zero_grad(set_to_none=True)
+        averaged.update_parameters(model)
         step += 1
         recent[source].append(right / tried)
         if step % 20 == 0 or done == 1.0:
@@ -240,8 +253,8 @@ def train(options: argparse.Namespace) -> None:
             if done == 1.0 or spent - checked > 3.0:
                 checked = spent
                 most = None if done == 1.0 else 40 // len(heldout)
-                entry["heldout"] = {story: measure(model, trees, most) for story, trees in heldout.items()}
-                save(model, options)
+                entry["heldout"] = {story: measure(averaged.module, trees, most) for story, trees in heldout.items()}
+                save(averaged.module, options)
             log.write(json.dumps(entry) + "\n")
             log.flush()
             print(json.dumps(entry), flush=True)
@@ -252,7 +265,7 @@ def train(options: argparse.Namespace) -> None:
 
 def write_stages(options: argparse.Namespace, steps: int, tokens: int) -> None:
     """stages.json: how these weights came to be, the stage they started from first."""
-    stages = json.loads((options.init / "stages.json").read_bytes()) if options.init else []
+    stages = json.loads((options.init[-1] / "stages.json").read_bytes()) if options.init else []
     points = [json.loads(line) for line in (options.out / "curve.jsonl").read_text().splitlines()]
     command = ["python -m examples.train_seedling.train", *sys.argv[1:]]
     stages.append(

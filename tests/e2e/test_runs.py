@@ -18,9 +18,8 @@ from anyio.streams.text import TextReceiveStream
 from agents.context import Origin, Segment
 from agents.host import Outcome
 from runtime.budget import Budget
-from runtime.demo import check, make_survey, write_survey
+from runtime.demo import Story, check, corrector, make_story, settings_of, write_survey
 from runtime.engine.base import FinishReason
-from runtime.engine.server import SEEDLING
 from runtime.recorder import load, records
 from runtime.records import Forked, Record, Rewound, Sampled
 from runtime.swarm import Swarm
@@ -31,6 +30,7 @@ from workspace import RunLayout
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 
 ROOT = Path(__file__).parents[2]
+SEED = 2  # of which the review's file is corrected
 R = TypeVar("R", bound=Record)
 
 
@@ -195,14 +195,23 @@ async def test_a_killed_run_goes_on(real: Real, tmp_path: Path) -> None:
         assert after.segments[number].tokens == segment.tokens
 
 
-@pytest.mark.skipif(not (SEEDLING / "model.safetensors").exists(), reason="there is no seedling yet")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_seedling_answers_a_survey(real: Real, tmp_path: Path) -> None:
-    """Of words and figures that it never saw, by forking, and deciding every step itself."""
-    made = make_survey(Random(1), 3, split="heldout")
+@pytest.mark.parametrize("story", Story)
+async def test_the_seedling_tells_its_stories(real: Real, story: Story, tmp_path: Path) -> None:
+    """Of words and figures that it never saw, deciding every step itself: copies, newcomers, a rewind, a review."""
+    made = make_story(Random(SEED), story, 4, split="heldout")
     write_survey(made, tmp_path)
-    async with Swarm(real.engine, tmp_path) as swarm:
-        result = await (await swarm.start(made.question)).result()
+    corrects = corrector(made, tmp_path)
+    async with Swarm(real.engine, tmp_path, settings=settings_of(story), observers=[corrects]) as swarm:
+        lead = await swarm.start(made.question)
+        result = await lead.result()
     assert result.outcome is Outcome.FINISHED
     assert check(made, result.text), (made.question, made.figures, result.text)
-    assert swarm.state.forks == 1
+    reviews = [agent.accepted for agent in swarm.state.agents.values() if agent.reviews]
+    shown = {
+        Story.SURVEY: swarm.state.forks == 1,
+        Story.ONBOARDING: swarm.state.spawns == 1,
+        Story.DETOUR: swarm.state.rewinds == 1,
+        Story.REVIEW: reviews == [False, True],
+    }
+    assert shown[story], (swarm.statistics(), reviews)
