@@ -73,7 +73,8 @@ class Edge(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="edge"):
     `parent` is the edge that it goes on from; `agent` the one whose turns are in it (of an edge that several agents
     share, the one that took those turns). `kind` says how it came to be: `root`, `fork`, `spawn`, `host` (a fork that
     answers a newcomer), `review`, `rewind`, `succession`, or `continued` (the same agent after a fork). `logprobs` is
-    None for given tokens. `decision` is the span of the parent's tokens whose call made it.
+    None for given tokens. `decision` is the span of the parent's tokens whose call made it; where that call is not
+    in the parent (a spawn, a rewind, a fork at an earlier checkpoint), `decided` has its edge and the span there.
     """
 
     id: int
@@ -86,6 +87,7 @@ class Edge(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="edge"):
     versions: tuple[Versions, ...] = ()
     turns: tuple[Turn, ...] = ()
     decision: tuple[int, int] | None = None
+    decided: tuple[int, int, int] | None = None
 
 
 class Leaf(_Frozen, frozen=True, kw_only=True):
@@ -129,7 +131,7 @@ class Member(_Frozen, frozen=True, kw_only=True):
 
 
 class Head(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="rollout"):
-    """All of a rollout but its edges."""
+    """All of a rollout but its edges. `attempt`: which of the group it is, from 0, whenever it came to its end."""
 
     v: int
     id: str
@@ -147,6 +149,7 @@ class Head(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="rollout"
     dropped: str = ""  # why it is not to be trained on, where it is not
     seconds: float = 0.0
     info: dict[str, str] = {}
+    attempt: int = 0
 
 
 class End(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="end"):
