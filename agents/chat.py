@@ -13,11 +13,10 @@ Does not know tools, agents, or the engine.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from renderers import Renderer
 
 __all__ = ["Call", "Chat", "ChatError", "Turn"]
+
+T = TypeVar("T")
 
 # Model families by the `model_type` of their config.json, for local directories whose name the renderers
 # library cannot know (fine-tunes, the seedling).
@@ -43,6 +44,9 @@ _RENDERER_OF_MODEL_TYPE = {
 }
 # How much of a prompt's end tells how the model's turn began: the header of the turn, and thinking that it prefills.
 _TAIL_TOKENS = 64
+# What parsers of JSON and of tags raise beyond "invalid": numbers of thousands of digits, a thousand open brackets.
+_UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError, TypeError, LookupError, AttributeError)
+_SHOWN_CHARS = 200
 _WORD_JOINER = "\u2060"  # invisible, takes no width, and breaks a token's spelling
 
 
@@ -76,6 +80,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     terse: bool = False
 
 
+class _Config(msgspec.Struct, frozen=True):
+    """`config.json` of a model directory, as far as it matters here."""
+
+    model_type: str | None = None
+
+
 class Chat:
     """The chat format of one model. Cheap to use, half a second to load (a tokenizer and a template)."""
 
@@ -99,14 +109,14 @@ class Chat:
         directory = Path(model)
         if directory.is_dir():
             if (directory / "ramet.json").is_file():
-                settings = msgspec.json.decode((directory / "ramet.json").read_bytes(), type=Settings)
+                settings = _read(directory / "ramet.json", Settings)
             if (directory / "config.json").is_file():
-                family = json.loads((directory / "config.json").read_bytes()).get("model_type")
+                family = _read(directory / "config.json", _Config).model_type
         name = settings.renderer or _RENDERER_OF_MODEL_TYPE.get(family or "")
         tokenizer = load_tokenizer(model)
-        config: Any = AutoRendererConfig() if name is None else config_from_name(name)
-        config = config.model_copy(update={"thinking_retention": "all"})
         try:
+            config: Any = AutoRendererConfig() if name is None else config_from_name(name)
+            config = config.model_copy(update={"thinking_retention": "all"})
             renderer = create_renderer(tokenizer, config)
         except (ImportError, NotImplementedError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0]
@@ -133,7 +143,7 @@ class Chat:
         if head.origin is Origin.SAMPLED:
             before, completion = head.whole_turn()
             prompt = _tail(before)
-            names = [call.name for call in self.parse(head).calls]
+            names = [self.neutralise(call.name) for call in self.parse(head).calls]
         else:
             prompt, completion, names = _tail(head), [], []
         messages: list[dict[str, Any]] = []
@@ -166,7 +176,11 @@ class Chat:
         Never raises: whatever is wrong is a call with a `problem`.
         """
         before, tokens = head.whole_turn()
-        parsed = self._renderer.parse_response(tokens, prompt_ids=_tail(before))
+        try:
+            parsed = self._renderer.parse_response(tokens, prompt_ids=_tail(before))
+        except _UNREADABLE as error:
+            problem = f"this turn could not be read ({str(error)[:_SHOWN_CHARS]}); make one simple call"
+            return Turn(text="", thinking="", calls=(Call(name="", problem=problem),))
         calls = []
         for call in parsed.tool_calls:
             if call.status != "ok" or call.name is None:
@@ -175,8 +189,10 @@ class Chat:
                     '"name" and "arguments"'
                 )
                 calls.append(Call(name=call.name or "", problem=problem))
-            elif not _encodable(call.arguments):
-                calls.append(Call(name=str(call.name), problem="the arguments are not valid Unicode"))
+            elif problem := _problem(call.name):
+                calls.append(Call(name="", problem=f"the letters of its name {problem}"))
+            elif problem := _problem(call.arguments):
+                calls.append(Call(name=str(call.name), problem=f"the arguments {problem}"))
             elif not isinstance(call.arguments, dict):
                 calls.append(Call(name=str(call.name), problem='"arguments" must be a JSON object'))
             else:
@@ -198,14 +214,23 @@ class Chat:
         return self.tokenizer.decode(tokens)
 
 
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ChatError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
 def _tail(segment: Segment | None) -> list[int]:
     return list(segment.tokens[-_TAIL_TOKENS:]) if segment else []
 
 
-def _encodable(arguments: object) -> bool:
-    # JSON can spell half of a surrogate pair, which no file, no journal and no tokenizer can hold.
+def _problem(said: object) -> str:
+    """What keeps it out of files, journals and tokens; "" where nothing does."""
     try:
-        msgspec.json.encode(arguments)
-    except UnicodeEncodeError:
-        return False
-    return True
+        msgspec.json.encode(said)
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
+        return "are not valid Unicode"
+    except (OverflowError, RecursionError):
+        return "are nested too deep, or hold too large a number"
+    return ""

@@ -20,6 +20,8 @@ _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # A process count is the sandbox's own from Linux 5.14 on; before, it counted all processes of the user
 # outside too.
 _OWN_PROCESS_COUNT = (5, 14)
+# Files of `.git`, most often absent, that name another configuration, or are one.
+PLANTABLE = ("commondir", "config.worktree")
 
 ENVIRONMENT = {
     "HOME": "/tmp",
@@ -103,7 +105,10 @@ def confined(
             arguments += ["--ro-bind", str(path), str(path)]
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    arguments += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
+    # The kernel's settings belong to root, whose commands need no capability to write them: one of them names a program
+    # that the kernel runs outside.
+    arguments += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    arguments += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
     ordered = sorted([Mount("--bind", directory, directory), *mounts], key=lambda mount: len(mount.target.parts))
     for kind, source, target in ordered:
         arguments += [kind, str(source), str(target)]
@@ -127,10 +132,22 @@ def mounts(directory: Path, record: Path | None, notes: Path | None, project: Pa
     git = directory / ".git"
     if git.is_symlink() or not git.exists():
         return made
-    inside = (git / "hooks", git / "config")
+    inside = [git / "hooks", git / "config"]
     if not git.is_dir() or any(path.is_symlink() or not path.exists() for path in inside):
         return [*made, Mount("--ro-bind", git, git)]
+    inside += [path for name in PLANTABLE if (path := git / name).exists()]
     return [*made, Mount("--bind", git, git), *(Mount("--ro-bind", path, path) for path in inside)]
+
+
+def plantable(directory: Path) -> list[Path]:
+    """Files of `.git` that are not there and through which, were they made, git would read another configuration.
+
+    What does not exist cannot be mounted over: whoever runs a command takes them away after it.
+    """
+    git = directory / ".git"
+    if git.is_symlink() or not git.is_dir():
+        return []
+    return [path for name in PLANTABLE if not os.path.lexists(path := git / name)]
 
 
 def _kernel() -> tuple[int, int]:

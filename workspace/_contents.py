@@ -77,7 +77,8 @@ def replace(parent: int, name: str, data: bytes, path: str, *, mode: int | None)
         try:
             try:
                 if mode is not None:
-                    os.fchmod(descriptor, mode)
+                    # What runs with its owner's rights must not do so with contents of a model's.
+                    os.fchmod(descriptor, mode & 0o777)
                 write_whole(descriptor, data)
             finally:
                 os.close(descriptor)

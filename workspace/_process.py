@@ -10,9 +10,11 @@ the end.
 """
 
 import contextlib
+import ctypes
 import enum
 import json
 import os
+import platform
 import selectors
 import signal
 import subprocess
@@ -31,6 +33,10 @@ _ASK_EVERY_S = 0.05
 # No reason to wake, but the system's own waits overflow for weeks and for "no timeout" (infinity).
 _LONGEST_WAIT_S = 3600.0
 _CHUNK_BYTES = 1 << 16
+# The system call `keyctl`, which the C library does not offer, and its command KEYCTL_JOIN_SESSION_KEYRING. Where the
+# kernel has no keyrings it fails, and there is nothing to leave.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+_JOIN_SESSION_KEYRING = 1
 
 
 class Cause(enum.Enum):
@@ -91,6 +97,7 @@ class _Process:
         self, arguments: Callable[[int], Sequence[str]], environment: Mapping[str, str], directory: Path
     ) -> None:
         self._info, info_write = os.pipe()
+        _leave_keyring()
         try:
             self._process = subprocess.Popen(
                 arguments(info_write),
@@ -208,6 +215,15 @@ class _Process:
         if self._sandbox is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._sandbox, signal.SIGKILL)
+
+
+def _leave_keyring() -> None:
+    """Give this thread, and what it starts from now on, an empty session keyring: no namespace hides the user's, in
+    which desktops and Kerberos keep secrets. Credentials are a thread's own, and this one needs none.
+    """
+    number = _KEYCTL.get(platform.machine())
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)
 
 
 def _exit_descriptor(pid: int) -> int | None:

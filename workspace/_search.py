@@ -72,6 +72,8 @@ def search_files(pattern: str, files: Iterable[bytes], *, most: int, deadline_s:
     if matcher.returncode == _BAD_PATTERN:
         reason = output.decode() or "it takes too much memory"
         raise FileRefused(pattern, f"not a usable regular expression: {reason}")
+    if matcher.returncode and not expired.is_set():
+        raise FileRefused(pattern, "the search took too much memory: simplify the pattern or narrow the path")
     return Found([_match(line) for line in output.split(b"\n")[:-1]], expired.is_set())
 
 

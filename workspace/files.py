@@ -32,6 +32,8 @@ PROTECTED = (RAMET, ".git")
 
 LIST_LIMIT = 1000
 """Paths in one listing: about 10,000 tokens."""
+LIST_CHARS = 262_144
+"""Characters in one listing, and of the matching lines of a search: a path alone can have sixteen thousand."""
 READ_BYTES = 32_768
 """Bytes in one reading, about 8,000 tokens; what a model does not ask for it can still ask for."""
 READ_BYTES_MOST = 1 << 20
@@ -82,10 +84,11 @@ class FileTree:
         """
         walk = Walk(self._protected)
         paths: list[str] = []
-        more = 0
+        more, room = 0, LIST_CHARS
         with self._entries(path, walk) as entries:
             for entry in entries:
-                if len(paths) < limit:
+                room -= len(entry.path)
+                if len(paths) < limit and room >= 0:
                     paths.append(harmless_name(entry.path))
                 else:
                     more += 1
@@ -177,9 +180,16 @@ class FileTree:
 
         with self._entries(path, walk) as entries:
             found = search_files(pattern, texts(entries), most=limit, deadline_s=deadline_s)
-        shown = found.matches[:limit]
+        shown: list[str] = []
+        room = LIST_CHARS
+        for match in found.matches[:limit]:
+            line = f"{searched[match.file]}:{match.line}: {harmless(match.text)}"
+            room -= len(line)
+            if room < 0:
+                break
+            shown.append(line)
         return SearchResult(
-            lines=tuple(f"{searched[m.file]}:{m.line}: {harmless(m.text)}" for m in shown),
+            lines=tuple(shown),
             more=len(found.matches) > len(shown),
             timed_out=found.timed_out,
             skipped_files=skipped,

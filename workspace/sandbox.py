@@ -16,10 +16,14 @@ working directory; the memory of all processes together; and, where commands run
 5.14, the number of processes (the kernel does not hold root to it): there a fork bomb lasts until its time is
 up.
 
+A file that would lead git to another configuration (`.git/commondir`) cannot be mounted over where there is none:
+it is taken away when the command that made it ends, and not before.
+
 Not protected: a repository that did not exist when the sandbox was made, or that lies deeper in the tree.
 Whoever runs git in one that a model made trusts its hooks.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -101,6 +105,7 @@ class Sandbox:
         self._project = project or self.directory
         self._mounts = [_bwrap.Mount("--ro-bind", path, path) for path in readable]
         self._mounts += _bwrap.mounts(self.directory, record, notes, self._project)
+        self._plantable = _bwrap.plantable(self.directory)
         self._bwrap = shutil.which(bwrap)
         self._prlimit = shutil.which("prlimit")
         self._limiter = anyio.CapacityLimiter(_COMMANDS_AT_ONCE)
@@ -157,7 +162,11 @@ class Sandbox:
         arguments = partial(self._confined, line) if probe.works else lambda _: line
         capture = Capture(output_path, shown_bytes=self.limits.shown_bytes, kept_bytes=self.limits.kept_bytes)
         with capture:
-            ended = await self._execute(arguments, timeout_s, capture.feed)
+            try:
+                ended = await self._execute(arguments, timeout_s, capture.feed)
+            finally:
+                for path in self._plantable:
+                    _take_away(path)
             timed_out = ended.cause is Cause.TIMED_OUT
             return CommandResult(
                 exit_code=None if timed_out else ended.exit_code,
@@ -236,6 +245,18 @@ class Sandbox:
             if path.is_relative_to(home):
                 return str(path.relative_to(home))
         return str(path)
+
+
+def _take_away(path: Path) -> None:
+    """Delete a file or a link that a command made, also where it took the permission away. Git reads no directory."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        with contextlib.suppress(OSError):
+            path.parent.chmod(0o755)
+            path.unlink()
+    except OSError:
+        return
 
 
 def _encodable(command: str) -> bool:

@@ -16,6 +16,9 @@ from agents.host import Agent, Host, Reply, ToolRefused
 
 __all__ = ["Tool", "read_call", "schema"]
 
+# Of what a model wrote, said back to it in an error.
+SHOWN_CHARS = 500
+
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A call that has been read and checked.
@@ -54,11 +57,12 @@ def read_call(call: Call, tools: Mapping[str, type[Any]]) -> Tool:
         raise ToolRefused(call.problem)
     tool = tools.get(call.name)
     if tool is None:
-        raise ToolRefused(f"there is no tool {call.name!r}; there are {_names(tools)}")
+        raise ToolRefused(f"there is no tool {call.name[:SHOWN_CHARS]!r}; there are {_names(tools)}")
     try:
         read: Tool = msgspec.convert(call.arguments, tool)
-    except msgspec.ValidationError as error:
-        raise ToolRefused(f"{call.name}: {error}; its arguments are {_signature(tool)}") from error
+    except (msgspec.ValidationError, RecursionError) as error:
+        said = str(error)[:SHOWN_CHARS]
+        raise ToolRefused(f"{call.name}: {said}; its arguments are {_signature(tool)}") from error
     return read
 
 

@@ -56,7 +56,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": lambda *v: sum(v, Fraction(0)),
     "count": lambda *v: Fraction(len(v)),
     "abs": lambda v: abs(v),
-    "round": lambda v, n=Fraction(0): Fraction(round(v, int(n))),
+    "round": lambda v, n=Fraction(0): Fraction(round(v, _places(n))),
 }
 
 
@@ -190,6 +190,11 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if bits * abs(exponent.numerator) > MAX_BITS:
         raise ToolRefused("calc: the result is too large")
     return Fraction(base**exponent)
+
+
+def _places(places: Fraction) -> int:
+    # Rounding raises ten to this power. More places than a number can have here change nothing, and fewer leave 0.
+    return max(-MAX_BITS, min(MAX_BITS, int(places)))
 
 
 def _bounded(value: Fraction) -> Fraction:
