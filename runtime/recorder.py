@@ -2,7 +2,9 @@
 
 Owns the run's journal and its `RunState`. Invariants: a record is in the journal before it changes the state and
 before its effect is carried out; the readable files (histories, results) are derived from records alone, so a run
-that is replayed writes the same ones. It starts nothing and waits for nothing but the disk.
+that is replayed writes the same ones, and what a crash kept from being written is written on resuming; no jump of the
+wall clock adds to the time that a run was alive, or takes from it. It starts nothing and waits for nothing but the
+disk.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -34,7 +37,16 @@ from runtime.records import (
 from runtime.records import decode as decode_record
 from runtime.records import encode as encode_record
 from runtime.state import RunState
-from workspace import History, JournalCorrupt, JournalReader, JournalWriter, RecordFailed, RunLayout, read_journal
+from workspace import (
+    History,
+    JournalCorrupt,
+    JournalReader,
+    JournalWriter,
+    RecordFailed,
+    RunLayout,
+    harmless,
+    read_journal,
+)
 
 __all__ = ["Follower", "Observer", "Recorder", "load", "records"]
 
@@ -79,14 +91,39 @@ def load(layout: RunLayout) -> RunState:
     return RunState.replay(records(layout))
 
 
+class _Stamps:
+    """When records happen: the wall clock as it was when this process began, and a clock that nobody sets since.
+
+    So a clock that jumps adds no time to a run and takes none, and stamps never go back.
+    """
+
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
+        self._wall, self._steady = wall, steady
+        self.begin()
+
+    def begin(self, after: float = 0.0) -> None:
+        """Read the wall clock, which may have been set back since `after`."""
+        self._ahead = max(self._wall(), after) - self._steady()
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._steady() + self._ahead
+
+
 class Recorder:
     """Writes a run down. Opening one takes the run's lock: JournalLocked if another process has it."""
 
-    def __init__(self, layout: RunLayout, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        layout: RunLayout,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.layout = layout
         self.state = RunState()
         self.observers: list[Observer] = []
-        self._clock = clock
+        self._clock = _Stamps(clock, steady)
         self._chat: Chat | None = None
         self._history = History(layout)
         self._journal = JournalWriter(layout.journal)
@@ -99,11 +136,16 @@ class Recorder:
 
     def reopen(self) -> None:
         """Go on with a run that stopped: everything its journal says, and a record that it was resumed."""
+        last: Record | None = None
         try:
-            self.state = load(self.layout)
+            for last in records(self.layout):
+                self.state.apply(last)
         except JournalCorrupt:
             self.close()
             raise
+        self._clock.begin(self.state.last_at)
+        if last is not None:
+            self._write(last, again=True)  # the process may have died between the record and its readable form
         self.commit(Resumed())
 
     def read_with(self, chat: Chat) -> None:
@@ -112,18 +154,10 @@ class Recorder:
 
     def commit(self, record: Record) -> None:
         """Let `record` have happened. Raises JournalError, and nothing has happened, where it cannot be written."""
-        record = msgspec.structs.replace(record, at=self._clock())
+        record = msgspec.structs.replace(record, at=self._clock.now())
         self._journal.append(encode_record(record))
         self.state.apply(record)
-        try:
-            for agent, segment in self._told(record):
-                self._history.append(agent, self._paragraph(segment))
-            if isinstance(record, Ended):
-                self._history.write_result(record.agent, record.result)
-            if said := self._interviewed(record):
-                self._history.append_interview(*said)
-        except RecordFailed as error:
-            _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
+        self._write(record)
         for observer in self.observers:
             observer(record)
 
@@ -134,6 +168,22 @@ class Recorder:
     def close(self) -> None:
         """Give up the run's lock."""
         self._journal.close()
+
+    def _write(self, record: Record, *, again: bool = False) -> None:
+        """Put what a record says into the readable files; `again` if that may have been done."""
+        try:
+            for agent, segment in self._told(record):
+                paragraph = self._paragraph(segment)
+                if not (again and _ends_with(self.layout.history(agent), paragraph)):
+                    self._history.append(agent, paragraph)
+            if isinstance(record, Ended):
+                self._history.write_result(record.agent, record.result)
+            if said := self._interviewed(record):
+                agent, paragraph = said
+                if not (again and _ends_with(self.layout.interview(agent), paragraph)):
+                    self._history.append_interview(agent, paragraph)
+        except RecordFailed as error:
+            _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
 
     def _interviewed(self, record: Record) -> tuple[str, str] | None:
         match record:
@@ -175,3 +225,14 @@ class Recorder:
         who = "said" if segment.origin is Origin.SAMPLED else "was told"
         words = self._chat.text(segment.tokens) if self._chat else " ".join(map(str, segment.tokens))
         return f"## t{segment.turn} {who}\n\n{_FRAME.sub('', words).strip()}"
+
+
+def _ends_with(path: Path, paragraph: str) -> bool:
+    """Whether a readable file ends with a paragraph, as `History` writes it."""
+    wanted = harmless(paragraph).strip().encode()
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(wanted) - 2))
+            return file.read().strip().endswith(wanted)
+    except FileNotFoundError:
+        return False

@@ -5,7 +5,7 @@ engine) and `Family` (who is whose). Invariants:
 - every agent that is alive has exactly one task, in the swarm's own task group;
 - everything that happens goes through the `Recorder` first, so a killed run can be resumed;
 - a failure of the engine or of a tool is an outcome of the agent it happened to; bugs reach the group, and so does an
-  engine that is gone altogether, which is nobody's outcome.
+  engine that is gone altogether and stays away, which is nobody's outcome.
 
 Leaving the block normally cancels the agents that still live and closes the run. Leaving it by an exception or by
 cancellation leaves the run as it is on disk, to be resumed.
@@ -13,6 +13,7 @@ cancellation leaves the run as it is on disk, to be resumed.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -54,6 +55,10 @@ _log = structlog.get_logger(__name__)
 
 # How long the engine gets to forget a session once its agent is leaving: it is a courtesy to the cache.
 RELEASE_SECONDS = 5.0
+# How long an engine that has answered may be gone before the run stops, to be resumed: a server restarts in half a
+# minute. First pause between looks, and the longest; with jitter, as several runs may wait for one server.
+PATIENCE_SECONDS = 90.0
+LOOK_SECONDS, MOST_LOOK_SECONDS = 0.5, 10.0
 
 
 class Swarm:
@@ -78,9 +83,14 @@ class Swarm:
         observers: Sequence[Observer] = (),
         resume: RunLayout | None = None,
         attended: bool = False,
+        patience_s: float = PATIENCE_SECONDS,
     ) -> None:
-        """`attended`: carry out what people ask for by `ramet pause`, `continue` and `cancel` while it runs."""
+        """`attended`: carry out what people ask for by `ramet pause`, `continue` and `cancel` while it runs.
+
+        `patience_s`: how long to wait for an engine that answered before and is gone.
+        """
         self._attended = attended
+        self._patience_s = patience_s
         self._engine = engine
         self._directory = Path(directory)
         self._settings = settings or Settings()
@@ -93,6 +103,9 @@ class Swarm:
         self._stack = AsyncExitStack()
         self._scopes: dict[str, anyio.CancelScope] = {}  # of the agents that have a task
         self._leaving: dict[str, anyio.Event] = {}  # of those whose task somebody waits to see over
+        self._outage = anyio.Lock()  # held by the agent that looks for the engine on behalf of all
+        self._answered = False  # the engine has, to this swarm
+        self._back_at = -float("inf")  # when it was last seen to be back
         self._watching = anyio.Lock()
         self._watched = False
         self._group: TaskGroup
@@ -314,18 +327,19 @@ class Swarm:
             return
         deadline = min(self._deadline(account) for account in self._account(agent).chain())
         taken = Taken.OUT_OF_BUDGET
-        try:
-            with anyio.move_on_at(deadline):
+        with anyio.move_on_at(deadline):
+            try:
                 taken = await self._turns.take(agent)
-        except EngineError as error:
-            if isinstance(error, EngineUnavailable) and not await self._engine.healthy():
-                raise  # not this agent's failure: the run stops here, and can be resumed when the engine is back
-            self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
+            except EngineError as error:
+                if not (isinstance(error, EngineUnavailable) and await self._outlasted(agent, error)):
+                    self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
+                return
+        if taken is Taken.YES:
+            self._answered = True
+        elif taken is Taken.OUT_OF_BUDGET:
+            self._end(agent, Outcome.OUT_OF_BUDGET, "the budget is used up")
         else:
-            if taken is Taken.OUT_OF_BUDGET:
-                self._end(agent, Outcome.OUT_OF_BUDGET, "the budget is used up")
-            elif taken is Taken.CONTEXT_FULL:
-                self._succeed(agent)
+            self._succeed(agent)
 
     async def give(self, agent: Agent, texts: Sequence[str]) -> None:
         """See Host."""
@@ -513,6 +527,28 @@ class Swarm:
             self._end(agent, Outcome.FAILED, str(error))
             return False
         return True
+
+    async def _outlasted(self, agent: Agent, error: EngineUnavailable) -> bool:
+        """Whether the engine was gone, and is back: then the turn is simply due again. False where it answers.
+
+        Raises `error` where it stays away: that is not this agent's failure, so the run stops here and can be resumed.
+        """
+        failed_at = anyio.current_time()
+        agent.activity = "waiting for the engine to come back"
+        async with self._outage:
+            if self._back_at > failed_at:
+                return True
+            if await self._engine.healthy():
+                return False
+            pause_s = LOOK_SECONDS
+            while self._answered and anyio.current_time() < failed_at + self._patience_s:
+                await anyio.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(2 * pause_s, MOST_LOOK_SECONDS)
+                if await self._engine.healthy():
+                    self._back_at = anyio.current_time()
+                    _log.info("the engine is back", gone_s=round(self._back_at - failed_at, 1))
+                    return True
+            raise error
 
     def _end(self, agent: Agent, outcome: Outcome, result: str, changes: str = "") -> None:
         self._stopped(self._family.end(agent, outcome, result, changes)[1:])

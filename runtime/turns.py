@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+from msgspec import structs
 
 from agents.context import Segment
 from agents.host import Agent
 from runtime.admission import Admission
+from runtime.budget import Account
 from runtime.engine.base import Capacity, Engine, EngineRefused, FinishReason, Generation, Sampling
 from runtime.recorder import Recorder
 from runtime.records import Sampled, Settings, Warmed
@@ -93,10 +95,13 @@ class Turns:
         self._recorder = recorder
         self._settings = settings
         self._stop_token_ids = stop_token_ids
+        self._stops = {(token,) for token in stop_token_ids}
         self._structural_tag = structural_tag
         self._gates = [_Gate(capacity) for _ in range(capacity.workers)]
         self._where: dict[str, _Gate] = {}
         self._generating: set[str] = set()
+        self._short = anyio.Lock()  # held by the agent that waits for what others have set aside; the rest queue
+        self._settled = anyio.Event()  # set when a reservation is given back, and replaced by whoever waits for it
         self._quiet: dict[str, anyio.Event] = {}  # of those that are being interrupted: set when they have ended
 
     def room(self, agent: Agent) -> int:
@@ -109,7 +114,7 @@ class Turns:
         if room < LEAST_TURN_TOKENS:
             return Taken.CONTEXT_FULL
         account = self._recorder.state.accounts[agent.id]
-        granted = account.reserve(min(self._settings.turn_tokens, room), goes_on=agent.interrupted)
+        granted = await self._reserved(agent, account, min(self._settings.turn_tokens, room))
         if not granted:
             return Taken.OUT_OF_BUDGET
         try:
@@ -119,6 +124,7 @@ class Turns:
             raise EngineRefused("the engine ended the request before its first token, several times")
         finally:
             account.settle(granted)
+            self._settled.set()
 
     async def interrupt(self, agent: Agent) -> None:
         """End the agent's generation, if there is one, keeping what it has sampled; return when that is recorded."""
@@ -137,6 +143,22 @@ class Turns:
         """The engine's name for what the agent holds."""
         return f"{self._recorder.state.run}-{agent.id}"
 
+    async def _reserved(self, agent: Agent, account: Account, tokens: int) -> int:
+        """Set tokens aside for a turn; 0 when the budget is used up, which what others have set aside does not make it.
+
+        They give back what they do not sample, so whoever finds nothing left waits for them, one after the other.
+        """
+        granted = account.reserve(tokens, goes_on=agent.interrupted)
+        if granted or not _only_reserved(account):
+            return granted
+        self.park(agent)  # those it waits for may need its room
+        agent.activity = "waiting for budget"
+        async with self._short:
+            while not (granted := account.reserve(tokens, goes_on=agent.interrupted)) and _only_reserved(account):
+                self._settled = anyio.Event()
+                await self._settled.wait()
+        return granted
+
     async def _sample(self, agent: Agent, granted: int) -> bool:
         async with self._admitted(agent, granted) as gate:
             await self._lead(gate, agent)
@@ -153,6 +175,9 @@ class Turns:
             try:
                 prompt = agent.head
                 reply = await self._engine.generate(prompt, sampling, session=self.session(agent))
+                if reply.finish is FinishReason.ABORT and reply.tokens[-1:] in self._stops:
+                    # Aborted as it sampled its last token (SGLang 0.5.21): to go on would be to sample past its end.
+                    reply = structs.replace(reply, finish=FinishReason.STOP)
                 short = gate.residency.found(prompt, reply.cached_tokens)
                 gate.residency.computed(prompt)
                 if reply.finish is FinishReason.ABORT and not reply.tokens:
@@ -220,3 +245,10 @@ class Turns:
             finally:
                 del gate.warming[trunk.id]
                 done.set()
+
+
+def _only_reserved(account: Account) -> bool:
+    """Whether some of what is missing is set aside, and not spent."""
+    limits = [(at, at.budget.sampled_tokens) for at in account.chain() if at.budget is not None]
+    short = [(at, most) for at, most in limits if most is not None and at.sampled_tokens + at.reserved >= most]
+    return bool(short) and all(at.sampled_tokens < most for at, most in short)

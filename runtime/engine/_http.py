@@ -49,6 +49,21 @@ class TimedOut(EngineUnavailable):
     """The server accepted the request and did not answer in time."""
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request's body. httpx's own is an async generator: trio complains of one that a broken connection leaves."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
 class Http:
     """A pool of connections to one server. Use as an async context manager."""
 
@@ -93,6 +108,7 @@ class Http:
         request = httpx.Request(
             method, self.url + path, headers=self._headers, content=body, extensions={"timeout": timeout}
         )
+        request.stream = _Body(body)
         transport = self._idle.pop() if self._idle else self._connection()
         try:
             response = await transport.handle_async_request(request)

@@ -8,6 +8,8 @@ Invariants:
 - request ids are 32 hexadecimal digits and never used twice: SGLang aborts by prefix, so no id may begin another;
 - a request that we stop waiting for is aborted at the server, whatever the reason;
 - an interrupted generation always returns: the tokens it has, or none where it had not begun;
+- a server that fails one request after the other is asked less and less often (`_circuit.py`): the others wait a little
+  for it, and fail without being sent;
 - prompt log-probabilities are never asked for: they would disable the reuse of a cached prefix.
 
 Written against SGLang 0.5.21. Knows nothing of agents or budgets.
@@ -24,8 +26,10 @@ from typing import overload
 
 import anyio
 import msgspec
+import structlog
 
 from agents.context import Segment
+from runtime.engine._circuit import Circuit
 from runtime.engine._http import Http, NeverSent, repeating
 from runtime.engine.base import (
     Capacity,
@@ -48,6 +52,11 @@ INTERRUPT_S = 0.05
 ABORT_S = 2.0  # an abort that takes longer finds nobody; SGLang then notices the closed connection within 4 s
 # The longest a request may stay unanswered. Waiting in the server's queue counts, so it is generous.
 REPLY_S = 1800.0
+# How long a request waits for a server that has failed others: longer than a hiccup. Who has more patience, or other
+# workers, decides what comes then.
+GONE_S = 3.0
+
+_log = structlog.get_logger(__name__)
 
 
 class _Finish(msgspec.Struct):
@@ -117,6 +126,9 @@ class SGLang:
         self._attempts = attempts
         self._capacity: Capacity | None = None
         self._flights: dict[str, set[_Flight]] = {}  # by session
+        self._circuit = Circuit()
+        self._gone = False  # by what `healthy` last saw
+        self._closed = anyio.Event()  # set when the circuit closes, and replaced
         self.url = http.url
 
     @overload
@@ -229,7 +241,8 @@ class SGLang:
         """End the session's generations; see `Engine.interrupt`. Returns when they have ended, or failed."""
         async with anyio.create_task_group() as group:
             for flight in self._flights.get(session, ()):
-                group.start_soon(self._interrupt, flight)
+                flight.ended = flight.ended or anyio.Event()  # at once: it may end before its task begins
+                group.start_soon(self._interrupt, flight, flight.ended)
 
     def worker(self, context: Segment) -> int:
         """The only one."""
@@ -257,7 +270,11 @@ class SGLang:
         try:
             await self._http.control("GET", "/ready", timeout_s=5)
         except EngineError:
+            self._gone = True
             return False
+        if self._gone:  # and is back: nobody need wait out a pause; one that is ready and yet fails is another matter
+            self._gone = False
+            self._answered()
         return True
 
     @contextmanager
@@ -282,6 +299,7 @@ class SGLang:
         if flight.interrupted():
             return _NOTHING
         with anyio.CancelScope() as flight.queueing:
+            await self._may_ask()
             async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
                 flight.rid = uuid.uuid4().hex
                 try:
@@ -297,29 +315,45 @@ class SGLang:
 
     async def _send(self, body: bytes, rid: str) -> _Reply:
         try:
-            raw = await self._http.send("POST", "/generate", body, timeout_s=self._reply_s)
-        except (NeverSent, EngineRefused):
+            reply = _read(self.url, await self._http.send("POST", "/generate", body, timeout_s=self._reply_s))
+        except (EngineUnavailable, anyio.get_cancelled_exc_class()) as error:
+            if isinstance(error, EngineUnavailable) and self._circuit.failed(anyio.current_time()):
+                _log.warning("the engine goes on failing: it is asked less often", url=self.url, reason=str(error))
+            if not isinstance(error, NeverSent):
+                with anyio.move_on_after(ABORT_S, shield=True):
+                    await self._abort(rid)
             raise
-        except (EngineUnavailable, anyio.get_cancelled_exc_class()):
-            with anyio.move_on_after(ABORT_S, shield=True):
-                await self._abort(rid)
+        except EngineError:
+            self._answered()
             raise
-        try:
-            return _reply.decode(raw)
-        except msgspec.DecodeError as error:
-            raise EngineError(f"{self.url}/generate: not a reply we understand: {error}") from error
+        self._answered()
+        return reply
 
-    async def _interrupt(self, flight: _Flight) -> None:
-        if flight.ended is None:
-            flight.ended = anyio.Event()
+    async def _may_ask(self) -> None:
+        """Wait while the circuit is open. Raises EngineUnavailable where that lasts."""
+        gone_at = anyio.current_time() + GONE_S
+        while not self._circuit.asks(now := anyio.current_time()):
+            if now >= gone_at:
+                raise EngineUnavailable(f"{self.url} has failed too often; it is asked again soon")
+            with anyio.move_on_after(min(self._circuit.wait_s(now), gone_at - now)):
+                await self._closed.wait()
+
+    def _answered(self) -> None:
+        if self._circuit.open:
+            _log.info("the engine answers again", url=self.url)
+            self._closed.set()
+            self._closed = anyio.Event()
+        self._circuit.succeeded()
+
+    async def _interrupt(self, flight: _Flight, ended: anyio.Event) -> None:
         pause_s = INTERRUPT_S
-        while not flight.ended.is_set():
+        while not ended.is_set():
             if flight.rid:
                 await self._abort(flight.rid)
             else:
                 flight.queueing.cancel("interrupted")
             with anyio.move_on_after(pause_s):
-                await flight.ended.wait()
+                await ended.wait()
             pause_s *= 2
 
     async def _abort(self, rid: str) -> None:
@@ -328,6 +362,15 @@ class SGLang:
             await self._http.control("POST", "/abort_request", _encode({"rid": rid}), timeout_s=ABORT_S)
         except EngineError:
             return
+
+
+def _read(url: str, raw: bytes) -> _Reply:
+    try:
+        return _reply.decode(raw)
+    except msgspec.ValidationError as error:
+        raise EngineError(f"{url}/generate: not a reply we understand: {error}") from error
+    except msgspec.DecodeError as error:  # whatever is between us may have cut it
+        raise EngineUnavailable(f"{url}/generate: not JSON: {error}") from error
 
 
 def _request(sampling: Sampling, session: str) -> bytes:

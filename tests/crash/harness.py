@@ -1,0 +1,228 @@
+"""Kills a run again and again, resumes it, and says what was lost.
+
+Owns the seeded choice of where a run dies, the cutting of its journal, and the invariants. A cut takes only what the
+dead process had not waited for: a power cut may lose that, and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from agents.host import Outcome
+from runtime.recorder import load, records
+from runtime.records import CallEnded, CallStarted, Forked, Given, Record, Rewound, Sampled, Started
+from runtime.state import RunState
+from tests.crash.child import FINISHED, Orders, picture
+from tests.crash.script import ANSWER, LEAD, LETTERS
+from workspace import RunLayout
+
+__all__ = ["Children", "Kills", "broken", "children", "killed_run"]
+
+ROOT = Path(__file__).parents[2]
+MOST_STEPS = 60  # a kill comes this many steps after the last one at most: the whole job has about nine hundred
+MOST_SECONDS = 0.12  # or this long; the whole job takes about half a second of an idle processor
+SIGKILLED = -signal.SIGKILL
+
+
+class Children:
+    """Whoever forks the processes that are killed."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self._server = server
+
+    def begin(self, orders: Orders, *, seconds: float = 0.0) -> None:
+        """Start one."""
+        assert self._server.stdin is not None
+        self._server.stdin.write(msgspec.json.encode((seconds, orders)).decode() + "\n")
+        self._server.stdin.flush()
+
+    def end(self) -> int:
+        """How it ended: its exit code, or minus the signal."""
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
+
+    def run(self, orders: Orders, *, seconds: float = 0.0) -> int:
+        """Both."""
+        self.begin(orders, seconds=seconds)
+        return self.end()
+
+
+@contextmanager
+def children() -> Iterator[Children]:
+    """Until the block ends."""
+    command = [sys.executable, "-m", "tests.crash.child"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        yield Children(server)
+
+
+class Kills(msgspec.Struct):
+    """What was done to one run."""
+
+    kills: int = 0
+    cut_bytes: int = 0
+    cuts: int = 0
+
+
+def killed_run(place: Path, chances: random.Random, kills: int, forked: Children) -> tuple[RunLayout, Kills]:
+    """Do the job in `place`, which is empty, dying `kills` times on the way (or as often as it takes to end it)."""
+    directory, done = place / "work", Kills()
+    directory.mkdir()
+    while True:
+        runs = RunLayout.all(directory)
+        dies = done.kills < kills
+        by_steps = chances.random() < 0.7
+        orders = Orders(
+            directory=str(directory),
+            resume=bool(runs),
+            steps=chances.randint(1, MOST_STEPS) if dies and by_steps else 0,
+        )
+        before = runs[0].journal.read_bytes() if runs else b""
+        code = forked.run(orders, seconds=chances.uniform(0.002, MOST_SECONDS) if dies and not by_steps else 0.0)
+        if code == FINISHED:
+            return RunLayout.all(directory)[0], done
+        assert code == SIGKILLED, f"a child ended with {code}"
+        done.kills += 1
+        if runs:  # what was on the disk is there still, byte for byte: every turn that was ever read back
+            after = runs[0].journal.read_bytes()
+            whole = before[: before.rfind(b"\n") + 1]
+            assert after.startswith(whole), "a committed line was lost"
+        for run in RunLayout.all(directory):
+            _power_cut(run.journal, place / "durable", chances, done)
+
+
+def _power_cut(journal: Path, shared: Path, chances: random.Random, done: Kills) -> None:
+    """Sometimes take a part of what was not durable, from a random byte on."""
+    size = journal.stat().st_size
+    durable = struct.unpack("<q", shared.read_bytes())[0] if shared.exists() else 0
+    assert durable <= size, "the journal is shorter than what was durable"
+    if durable < size and chances.random() < 0.5:
+        cut = chances.randint(max(durable, 1), size)
+        with journal.open("r+b") as file:
+            file.truncate(cut)
+        done.cut_bytes += size - cut
+        done.cuts += 1
+
+
+def broken(place: Path, layout: RunLayout) -> list[str]:
+    """The invariants that the finished run does not keep, in words."""
+    said: list[str] = []
+    history = list(records(layout))
+    state = RunState.replay(history)
+    if (state.outcome, state.result) != (Outcome.FINISHED, ANSWER):
+        said.append(f"the answer is {state.outcome}: {state.result!r}")
+    said += [f"{agent.id} has no outcome" for agent in state.agents.values() if agent.outcome is None]
+    if picture(load(layout)) != picture(state):
+        said.append("two replays differ")
+    live = (place / "picture").read_bytes()
+    if msgspec.msgpack.encode(picture(state)) != live:
+        said.append("the replay differs from what was live")
+    said += [
+        *_histories(layout, history),
+        *_calls(place, history),
+        *_letters(history),
+        *_turns(history, state),
+        *_budgets(state),
+    ]
+    for name in ("one", "two"):
+        merged = layout.directory / f"{name}.txt"
+        if not merged.is_file() or merged.read_text() != f"{name}\n":
+            said.append(f"{merged.name} was not merged")
+    return said
+
+
+def _calls(place: Path, history: list[Record]) -> Iterator[str]:
+    """Every call that ended ran once; one that began and was cut off ran at most once; no other ran at all."""
+    began, ended = Counter[str](), Counter[str]()
+    head: dict[str, int] = {}
+    state = RunState()
+    for record in history:
+        state.apply(record)
+        if isinstance(record, CallStarted | CallEnded):
+            head[record.agent] = state.agents[record.agent].head.id
+            key = f"{record.agent} s{head[record.agent]}"
+            if isinstance(record, CallStarted) and record.name == "append":
+                began[key] += 1
+            elif isinstance(record, CallEnded) and record.reply.text.startswith("appended"):
+                ended[key] += 1
+    witness = place / "witness.txt"
+    lines = Counter(line.rpartition(" ")[0] for line in witness.read_text().splitlines()) if witness.exists() else {}
+    for key, times in lines.items():
+        if times > 1:
+            yield f"{key} ran {times} times"
+        if key not in began:
+            yield f"{key} ran and is not in the journal"
+    for key, times in ended.items():
+        if times > 1 or lines.get(key, 0) != 1:
+            yield f"{key} ended {times} times and ran {lines.get(key, 0)} times"
+    # Of what a process had begun when it died, some ran and some did not; all of it was asked for once.
+    yield from (f"{key} began {times} times" for key, times in began.items() if times > 1)
+
+
+def _histories(layout: RunLayout, history: list[Record]) -> Iterator[str]:
+    """Every agent's readable history has all that it was told and said (and perhaps what a power cut took back)."""
+    told = Counter[str]()
+    for record in history:
+        match record:
+            case Started() | Given() | Sampled() | Rewound():
+                told[record.agent] += 1
+            case Forked():
+                told.update(copy.agent for copy in record.copies)
+    for agent, paragraphs in told.items():
+        path = layout.history(agent)
+        found = path.read_text().count("\n## t") if path.exists() else 0
+        if found < paragraphs:
+            yield f"the history of {agent} has {found} paragraphs of {paragraphs}"
+
+
+def _letters(history: list[Record]) -> Iterator[str]:
+    """The lead was told every letter once."""
+    told = Counter(letter for record in history if isinstance(record, Given) for letter in record.mail)
+    yield from (f"the letter {letter} was told {times} times" for letter, times in told.items() if times > 1)
+    lead = sum(len(record.mail) for record in history if isinstance(record, Given) and record.agent == LEAD)
+    if lead != len(LETTERS):
+        yield f"the lead was told {lead} letters of {len(LETTERS)}"
+
+
+def _turns(history: list[Record], state: RunState) -> Iterator[str]:
+    """Every turn's prompt is the path that leads to it."""
+    for record in history:
+        if isinstance(record, Sampled):
+            segment = state.segments[record.segment]
+            if segment.parent is None or segment.parent.length != record.prompt_tokens:
+                yield f"segment {segment.id} does not hang on its prompt"
+
+
+def _budgets(state: RunState) -> Iterator[str]:
+    """An account is the sum of its agent and of those below it, and the run's of all."""
+    for agent in state.agents.values():
+        below = [other for other in state.agents.values() if agent.id in _above(state, other.id)]
+        account = state.accounts[agent.id]
+        sums = (
+            sum(other.sampled_tokens for other in below),
+            sum(other.prompt_tokens - other.cached_tokens for other in below),
+            sum(other.turns for other in below),
+            0,
+        )
+        if (account.sampled_tokens, account.computed_tokens, account.turns, account.alive) != sums:
+            yield f"the account of {agent.id} does not add up"
+    if state.account.turns != sum(agent.turns for agent in state.agents.values()):
+        yield "the run's account does not add up"
+
+
+def _above(state: RunState, name: str) -> list[str]:
+    """The agent and those it comes from."""
+    names, at = [name], state.agents[name].parent
+    while at is not None:
+        names.append(at)
+        at = state.agents[at].parent
+    return names
