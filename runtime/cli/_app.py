@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import demo, doctor, engine, init, resume, run, send, stats, tree, watch
+from runtime.cli import audit, demo, doctor, engine, export, init, resume, rollout, run, send, stats, tree, watch
 
 __all__ = ["app"]
 
@@ -52,5 +52,8 @@ app.command("continue")(send.proceed)
 app.command("cancel")(send.cancel)
 app.command("watch")(watch.watch)
 app.command("init")(init.init)
+app.command("rollout")(rollout.rollout)
 app.command("doctor")(doctor.doctor)
+app.command("audit")(audit.audit)
+app.command("export")(export.export)
 app.add_typer(engine.app, name="engine")
