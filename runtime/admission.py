@@ -45,10 +45,11 @@ class Ticket:
 
 
 class _Hold:
-    __slots__ = ("began", "head", "running")
+    __slots__ = ("began", "head", "order", "running")
 
-    def __init__(self, head: Segment | None) -> None:
-        self.head = head
+    def __init__(self, order: int) -> None:
+        self.head: Segment | None = None
+        self.order = order  # how eldest come first
         self.began = 0  # path length at admission
         self.running = 0  # tokens its turn may still sample
 
@@ -67,6 +68,7 @@ class Admission:
         self._seniors: dict[str, Ticket] = {}  # holders that ask
         self._newcomers: dict[str, Ticket] = {}  # in the order they came
         self._growth: float | None = None
+        self._admitted = 0
 
     @property
     def waiting(self) -> int:
@@ -92,7 +94,7 @@ class Admission:
     def grants(self) -> list[Ticket]:
         """The turns that may start now (or never could: `refused`), in their order. They count as running."""
         granted: list[Ticket] = []
-        for agent in [name for name in self._holders if name in self._seniors]:
+        for agent in sorted(self._seniors, key=lambda name: self._holders[name].order):  # few of many holders ask
             ticket = self._seniors.get(agent)
             if ticket is not None and self._continue(ticket):
                 del self._seniors[agent]
@@ -147,14 +149,15 @@ class Admission:
         # What shares most with what is held costs least; of equals the deeper first, then who came first.
         ticket = min(window, key=lambda t: (self._new_tokens(t.head) / max(t.head.length, 1), -t.head.depth))
         need = self._new_tokens(ticket.head) + ticket.grows + self._slack
-        if self._holders and need + self._growth_to_come() > self._free():
+        if self._holders and not self._leaves_room(need):
             return None
         if need > self._free():
             ticket.refused = True
             return ticket
         if ticket is not first:
             first.passed += 1
-        hold = self._holders[ticket.agent] = _Hold(None)
+        self._admitted += 1
+        hold = self._holders[ticket.agent] = _Hold(self._admitted)
         hold.began = ticket.head.length
         self._start(hold, ticket)
         return ticket
@@ -170,6 +173,12 @@ class Admission:
 
     def _free(self) -> int:
         return self.pool_tokens - self.held - self.running - self._slack * len(self._holders)
+
+    def _leaves_room(self, need: int) -> bool:
+        """Whether `need` tokens more leave room for what the holders will probably add."""
+        free = self._free() - need
+        most = (self._growth or 0.0) * len(self._holders)
+        return most <= free or self._growth_to_come() <= free  # ten thousand are summed up only where it is close
 
     def _growth_to_come(self) -> float:
         """What the holders will probably still add: room that a newcomer must leave, or it would only be preempted."""
