@@ -33,10 +33,11 @@ Surveys by kind: {kinds}. By number of files: {files}.
 
 ## Training
 
-Data: a scripted teacher's traces, token-identical to the harness's (a test compares them), one tree a survey, and
-drills in copying and looking up; in seven of ten trees the tokens that only names are made of are exchanged for one
-another. Training surveys have seeds from 1,000,000, drills from 2,000,000, the held-out check from 3,000,000; torch's
-and numpy's seed is {seed}. Two CPU cores, bf16 autocast, Muon and AdamW. An induction circuit is planted in the first
+Data: scripted teachers' traces, token-identical to the harness's (a test compares them), one tree for each group of
+contexts that begin alike, and drills in copying and looking up; in eight of ten trees (seven in the first eleven
+stages) the tokens that only names are made of are exchanged for one another. Training stories have seeds from
+1,000,000, drills from 2,000,000, the held-out check from 3,000,000; torch's and numpy's seed is {seed} but where a
+stage says another. Two CPU cores, bf16 autocast, Muon and AdamW. An induction circuit is planted in the first
 two layers before training (`plant.py`).
 
 Stages were stopped by hand, and most began with data of a changed format: what a fork and a calculation look like, how
@@ -80,8 +81,9 @@ def _figure(story: str, tally: dict[str, Any]) -> str:
 
 
 def _stage(stage: dict[str, Any]) -> str:
+    seed = f", seed {stage['seed']}" if stage["seed"] else ""
     lines = [
-        f"Stage of {stage['minutes']:g} minutes, {stage['steps']} steps, {stage['tokens'] / 1e6:.1f} M tokens:",
+        f"Stage of {stage['minutes']:g} minutes{seed}, {stage['steps']} steps, {stage['tokens'] / 1e6:.1f} M tokens:",
         "",
         "| minutes | tokens seen | trained tokens right | held out: tokens right, trees whole |",
         "|---|---|---|---|",
