@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,9 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 def most_mib() -> float:
     """The most memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `ru_maxrss`: a process inherits that of whoever started it, though it is another program.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 async def live(agents: int, wide: int, deep: int, directory: Path) -> dict[str, float]:

@@ -382,7 +382,7 @@ async def test_what_cannot_be_compared_is_said(capsys: pytest.CaptureFixture[str
     for group, settings, said in ((1, HOT, "a group of one"), (2, Settings(), "temperature 0")):
         async with collect([Task(id="t", prompt="p")], group=group, engine=engine, settings=settings) as collected:
             assert len(await everything(collected)) == group
-        assert capsys.readouterr().out.count(said) == 1
+        assert "".join(capsys.readouterr()).count(said) == 1
 
 
 def test_slopes() -> None:
