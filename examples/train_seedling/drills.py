@@ -8,7 +8,6 @@ conversation around them, so a row is a fifth as long and twice as much of it is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from random import Random
 
@@ -16,7 +15,7 @@ from agents.told import status_line
 from agents.tools.calc import calculate
 from examples.train_seedling.rows import Span, Tree
 from examples.train_seedling.synth import draw_run
-from examples.train_seedling.teachers import expression
+from examples.train_seedling.teachers import expression, said_figure, turn
 from runtime.demo import KEY_IS, Kind, Question, Survey, leads_to, make_survey
 from runtime.demo.stories import make_detour
 from runtime.demo.surveys import WORDINGS
@@ -111,7 +110,7 @@ def _reading(random: Random, survey: Survey) -> list[Piece]:
 
 
 def _call(name: str, **arguments: object) -> str:
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call><|im_end|>\n"
+    return f"{turn(name, **arguments)}<|im_end|>\n"
 
 
 def _told(text: str) -> str:
@@ -155,7 +154,7 @@ def _reviewing(random: Random, survey: Survey) -> list[Piece]:
     """The end of a review: the figure in the file, what is calculated with it, and the verdict; or an author's end."""
     path = random.choice(list(survey.files))
     key, figure = survey.key, str(survey.figures[path])
-    found = f"figure of {key}: {figure}"
+    found = said_figure(key, figure)
     file = _told(survey.files[path] + _status(random))
     (asked,) = WORDINGS[Kind.FIGURE]
     question = asked.format(key=key, directory=path)

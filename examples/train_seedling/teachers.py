@@ -104,24 +104,24 @@ def _surveyor(seen: _Seen, question: Question) -> str:
     """Lists, forks or spawns, calculates; as a copy, reads."""
     match seen.called:
         case "":
-            return _turn("list_files", path=question.directory)
+            return turn("list_files", path=question.directory)
         case "list_files":
             if question.story is Story.ONBOARDING:
-                return _turn("spawn", tasks=["{line}"], lines=True, brief=BRIEF)
-            return _turn("fork", tasks=["{line}"], lines=True)
+                return turn("spawn", tasks=["{line}"], lines=True, brief=BRIEF)
+            return turn("fork", tasks=["{line}"], lines=True)
         case "spawn" if seen.lines[0].startswith("You are a copy that answers"):
-            return _turn("finish", result=question.key)
+            return turn("finish", result=question.key)
         case "fork" if copy := _COPY.fullmatch(seen.lines[0]):
-            return _turn("read_file", path=copy.group(1))
+            return turn("read_file", path=copy.group(1))
         case "fork" | "spawn":
-            return _turn("calc", expression=expression(question))
+            return turn("calc", expression=expression(question))
         case "read_file":
             return _found(seen, question.key)
         case "calc":
             answer = _answer(question, seen.lines)
             # Said before it is done: the figure, and where its file is asked for, that.
             said = f"{seen.lines[0]} {answer}" if answer != seen.lines[0] else answer
-            return f"{said}\n{_turn('finish', result=answer)}"
+            return f"{said}\n{turn('finish', result=answer)}"
         case name:
             raise ValueError(f"nothing follows {name}")
 
@@ -129,22 +129,22 @@ def _surveyor(seen: _Seen, question: Question) -> str:
 def _follower(seen: _Seen, question: Question) -> str:
     """Follows a trail of long files to the key, and goes back with it."""
     if not seen.calls:
-        return _turn("read_file", path=question.trail)
+        return turn("read_file", path=question.trail)
     ahead, key = leads_to(seen.lines)
     if ahead:
-        return _turn("read_file", path=ahead)
-    return _turn("rewind", to="t0", report=KEY_IS.format(key=key))
+        return turn("read_file", path=ahead)
+    return turn("rewind", to="t0", report=KEY_IS.format(key=key))
 
 
 def _newcomer(seen: _Seen) -> str:
     """Asks for the key, begins, and as a copy reads."""
     match seen.called:
         case "":
-            return _turn("ask", questions=[WHICH])
+            return turn("ask", questions=[WHICH])
         case "ask":
-            return _turn("begin", understanding=seen.lines[0])
+            return turn("begin", understanding=seen.lines[0])
         case "begin" if copy := _COPY.fullmatch(seen.lines[0]):
-            return _turn("read_file", path=copy.group(1))
+            return turn("read_file", path=copy.group(1))
         case "read_file":
             return _found(seen, seen.last("begin", "understanding"))
         case name:
@@ -154,9 +154,9 @@ def _newcomer(seen: _Seen) -> str:
 def _author(seen: _Seen, question: Question) -> str:
     """Reads the one file, and again when its figure was not accepted."""
     if seen.called != "read_file":
-        return _turn("read_file", path=question.directory)
+        return turn("read_file", path=question.directory)
     figure = _figure(seen.lines, question.key)
-    return f"{_said(question.key, figure)}\n{_turn('finish', result=figure)}"
+    return f"{said_figure(question.key, figure)}\n{turn('finish', result=figure)}"
 
 
 def _reviewer(seen: _Seen) -> str:
@@ -167,15 +167,15 @@ def _reviewer(seen: _Seen) -> str:
     question, result = read_question(found.group(1)), found.group(2)
     match seen.called:
         case "":
-            return _turn("read_file", path=question.directory)
+            return turn("read_file", path=question.directory)
         case "read_file":
             figure = _figure(seen.lines, question.key)
-            return f"{_said(question.key, figure)}\n{_turn('calc', expression=f'{result}-{figure}')}"
+            return f"{said_figure(question.key, figure)}\n{turn('calc', expression=f'{result}-{figure}')}"
         case "calc" if seen.lines[0] == "0":
-            return _turn("verdict", verdict="accept")
+            return turn("verdict", verdict="accept")
         case "calc":
             figure = seen.last("calc", "expression").rpartition("-")[2]
-            return _turn("verdict", verdict="revise", comments=_said(question.key, figure))
+            return turn("verdict", verdict="revise", comments=said_figure(question.key, figure))
         case name:
             raise ValueError(f"nothing follows {name}")
 
@@ -183,19 +183,20 @@ def _reviewer(seen: _Seen) -> str:
 # -- the rest -----------------------------------------------------------------------------------------------
 
 
-def _turn(name: str, **arguments: Any) -> str:
+def turn(name: str, **arguments: Any) -> str:
+    """A turn that makes one call."""
     call = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>\n{call}\n</tool_call>"
 
 
-def _said(key: str, figure: str) -> str:
+def said_figure(key: str, figure: str) -> str:
     """A figure, after the question's own words for it: they tell whose."""
     return f"figure of {key}: {figure}"
 
 
 def _found(seen: _Seen, key: str) -> str:
     """A copy's end: the key, its figure, the file."""
-    return _turn("finish", result=f"{key}: {_figure(seen.lines, key)} {seen.last('read_file', 'path')}")
+    return turn("finish", result=f"{key}: {_figure(seen.lines, key)} {seen.last('read_file', 'path')}")
 
 
 def _figure(lines: Sequence[str], key: str) -> str:

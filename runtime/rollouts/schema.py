@@ -101,7 +101,7 @@ class Leaf(_Frozen, frozen=True, kw_only=True):
 class Term(_Frozen, frozen=True, kw_only=True):
     """One part of a reward. Of one agent alone (`shared` false), or of it and all that came from it.
 
-    A term of the root that is shared is everybody's. `turn` is the edge and the turn that a step's term is for, None
+    A term of the root that is shared is everybody's. `step` is the edge and the turn that a step's term is for, None
     for an outcome. A term that could not be computed has no score and says why in `error`.
     """
 

@@ -13,13 +13,12 @@ that divides by the tokens it trains divides by fewer of them here.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
 import msgspec
 
-from runtime.rollouts.credit.shares import Credit, Span
+from runtime.rollouts.credit.shares import Credit, Span, spans_of
 from runtime.rollouts.schema import Edge, Rollout
 
 __all__ = ["Row", "rows"]
@@ -56,9 +55,7 @@ def rows(rollout: Rollout, credit: Credit) -> Iterator[Row]:
             edge = index[span.edge]
             yield from _row(rollout, index, edge.id, [(edge, span.start, span.end)], edge.agent, span.coefficient)
         return
-    spans: dict[int, list[Span]] = defaultdict(list)
-    for span in credit.spans:
-        spans[span.edge].append(span)
+    spans = spans_of(credit)
     for edge in rollout.edges:
         if edge.id in credit.edges and edge.agent in trained:
             for stretch, value in _stretches(edge, credit.edges[edge.id], spans.get(edge.id, [])):

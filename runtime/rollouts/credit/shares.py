@@ -22,7 +22,7 @@ import msgspec
 from runtime.rollouts.credit.attempts import Attempt
 from runtime.rollouts.schema import Edge
 
-__all__ = ["Credit", "Share", "Span", "below", "spread"]
+__all__ = ["Credit", "Share", "Span", "below", "spans_of", "spread"]
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +56,14 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     whole: bool = False
     out: str = ""
+
+
+def spans_of(credit: Credit) -> dict[int, list[Span]]:
+    """The spans of a credit, by edge."""
+    spans: dict[int, list[Span]] = defaultdict(list)
+    for span in credit.spans:
+        spans[span.edge].append(span)
+    return spans
 
 
 def below(edges: Sequence[Edge], values: Iterable[tuple[int, float]]) -> dict[int, float]:

@@ -19,6 +19,7 @@ from itertools import pairwise
 import msgspec
 
 from runtime.rollouts.credit import Credit
+from runtime.rollouts.credit.shares import Span
 from runtime.rollouts.schema import Edge, Rollout, Turn
 
 __all__ = ["Batch", "Decode", "Line", "Run", "group_scale", "numbers", "root_scale", "runs", "worth"]
@@ -68,14 +69,13 @@ def numbers(versions: Sequence[str]) -> list[int]:
     return [int(one) for one in versions if one.isdecimal()]
 
 
-def worth(edge: Edge, credit: Credit) -> list[float] | None:
-    """What each token of an edge is worth; None where the edge takes no part."""
+def worth(edge: Edge, credit: Credit, spans: Mapping[int, Sequence[Span]]) -> list[float] | None:
+    """What each token of an edge is worth; None where the edge takes no part. `spans`: of the credit, by edge."""
     if edge.id not in credit.edges:
         return None
     values = [credit.edges[edge.id]] * len(edge.tokens)
-    for span in credit.spans:
-        if span.edge == edge.id:
-            values[span.start : span.end] = [one + span.coefficient for one in values[span.start : span.end]]
+    for span in spans.get(edge.id, ()):
+        values[span.start : span.end] = [one + span.coefficient for one in values[span.start : span.end]]
     return values
 
 

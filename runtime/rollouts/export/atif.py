@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 
 from runtime.rollouts.credit import Credit
+from runtime.rollouts.credit.shares import spans_of
 from runtime.rollouts.export._batch import Batch, Decode, Line, Run, runs, worth
 from runtime.rollouts.schema import Edge, Rollout
 
@@ -33,6 +34,7 @@ class _Document:
     def __init__(self, rollout: Rollout, credit: Credit, decode: Decode) -> None:
         self.rollout = rollout
         self.credit = credit
+        self.spans = spans_of(credit)
         self.decode = decode
         self.members = {member.id: member for member in rollout.head.members}
         # Where each edge ends: the name of its line, the number of its last step there, the tokens up to there.
@@ -109,7 +111,7 @@ class _Document:
         if run.turn is not None:
             metrics |= {"prompt_tokens": run.turn.prompt, "cached_tokens": run.turn.cached}
             own["finish"] = run.turn.finish
-        if (values := worth(edge, self.credit)) is not None:
+        if (values := worth(edge, self.credit, self.spans)) is not None:
             own["advantages"] = values[run.start : run.end]
         own["versions"] = [one.version for one in edge.versions if one.start < run.end and run.start < one.end]
         return {"step_id": number, "source": "agent", "message": text, "metrics": metrics, "extra": own}

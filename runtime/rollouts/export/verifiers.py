@@ -16,6 +16,7 @@ import msgspec
 
 from agents.host import Outcome
 from runtime.rollouts.credit import Credit
+from runtime.rollouts.credit.shares import spans_of
 from runtime.rollouts.export._batch import Batch, Decode, Line, Run, runs, worth
 from runtime.rollouts.schema import Edge, Head, Member, Rollout
 
@@ -66,9 +67,10 @@ class _Trace:
         self.nodes: list[Line] = []
         self.calls: list[Line] = []
         self.last: dict[int, int] = {}  # the node that ends an edge
+        spans = spans_of(credit)
         for edge in edges:
             at = None if edge.parent is None else self.last[edge.parent]
-            values = worth(edge, credit)
+            values = worth(edge, credit, spans)
             for run in runs(edge):
                 self._add(edge, run, at, values)
                 at = len(self.nodes) - 1

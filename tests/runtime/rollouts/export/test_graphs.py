@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from runtime.rollouts.credit.shares import spans_of
 from runtime.rollouts.export import export
 from runtime.rollouts.export._batch import worth
 from runtime.rollouts.schema import Edge, Rollout, read_rollouts, write_rollout
@@ -70,7 +71,7 @@ def test_verifiers_nodes_hold_every_context_and_the_worth_of_its_tokens(found: l
                 bit and one.agent not in frozen for one in path for bit in one.sampled
             ]
             assert [lp for node in nodes for lp in node.logprobs] == [one.logprobs[at] for one, at in mine]
-            values = {one.id: worth(one, credit) for one in path}
+            values = {one.id: worth(one, credit, spans_of(credit)) for one in path}
             assert [value for node in nodes for value in node.advantages or ()] == [
                 part[at] for one, at in mine if (part := values[one.id]) is not None
             ]
