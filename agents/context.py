@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import enum
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["Origin", "Segment"]
 
 _NO_LOGPROBS = array("f")  # of every given segment: never changed
+
+# Contexts up to here are encoded at each turn: at most 0.2 ms, and keeping it would take twice the ids' memory.
+ENCODED_ANEW_TOKENS = 2048
 
 
 class Origin(enum.StrEnum):
@@ -55,14 +58,14 @@ class Segment:
         id: int,
         parent: Segment | None,
         origin: Origin,
-        tokens: Iterable[int],
+        tokens: Sequence[int],
         logprobs: Sequence[float] = (),
         version: str = "",
     ) -> None:
         self.id = id
         self.parent = parent
         self.origin = origin
-        self.tokens = array("I", tokens)
+        self.tokens = _packed(tokens)
         self.logprobs = (
             array("f", logprobs) if logprobs else _NO_LOGPROBS
         )  # fp32: what the engine computes in, half the memory of fp64
@@ -88,7 +91,9 @@ class Segment:
         return out
 
     def json(self) -> bytes:
-        """`ids()` as a JSON array. Each segment's ids are encoded once, so forks of a trunk only join bytes."""
+        """`ids()` as a JSON array. Segments of long contexts are encoded once, so forks of a trunk only join bytes."""
+        if self.length <= ENCODED_ANEW_TOKENS:
+            return f"[{','.join(map(str, self.ids()))}]".encode()
         return b"[" + b",".join([s._encoded() for s in reversed(list(self.path())) if s.tokens]) + b"]"
 
     def _encoded(self) -> bytes:
@@ -134,3 +139,11 @@ class Segment:
 
     def __repr__(self) -> str:
         return f"Segment({self.id}, {self.origin}, +{len(self.tokens)} = {self.length}, t{self.turn})"
+
+
+def _packed(tokens: Sequence[int]) -> array[int]:
+    """Ids in two bytes each where all of them fit, as those of a small vocabulary do, else in four."""
+    try:
+        return array("H", tokens)
+    except OverflowError:
+        return array("I", tokens)

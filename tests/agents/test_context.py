@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.context import Origin, Segment
+from agents.context import ENCODED_ANEW_TOKENS, Origin, Segment
 
 tokens = st.lists(st.integers(0, 2**32 - 1), max_size=6)
 
@@ -57,8 +57,8 @@ def test_a_checkpoint_is_the_end_of_what_a_turn_was_told() -> None:
 
 
 def test_a_fork_copies_nothing() -> None:
-    """Two heads on one trunk are the same objects below it, and the trunk's JSON is encoded once."""
-    trunk = Segment(1, None, Origin.GIVEN, range(1000))
+    """Two heads on one trunk are the same objects below it, and a long trunk's JSON is encoded once."""
+    trunk = Segment(1, None, Origin.GIVEN, range(ENCODED_ANEW_TOKENS))
     left, right = Segment(2, trunk, Origin.GIVEN, [1]), Segment(3, trunk, Origin.GIVEN, [2])
     left.json()
     encoded = trunk._json
