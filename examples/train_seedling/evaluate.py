@@ -24,6 +24,7 @@ from agents.context import Origin, Segment
 from examples.train_seedling.teachers import decide
 from runtime import Engine, Outcome, SGLang, Swarm
 from runtime.demo import Story, Survey, check, corrector, make_story, settings_of, write_survey
+from runtime.records import Settings
 
 EXAM_SEED = 4_000_000
 COUNTS = {Story.SURVEY: 200, Story.ONBOARDING: 100, Story.DETOUR: 100, Story.REVIEW: 100}
@@ -49,9 +50,9 @@ def exam(story: Story, count: int, offset: int = 0) -> list[tuple[int, Survey]]:
     return [(seed, make_story(Random(seed), story, split="heldout")) for seed in seeds]
 
 
-async def sit(engine: Engine, chat: Chat, seed: int, survey: Survey) -> Mark:
-    """Let a swarm answer one question in a directory of its own."""
-    settings = settings_of(survey.story)
+async def sit(engine: Engine, chat: Chat, seed: int, survey: Survey, settings: Settings | None = None) -> Mark:
+    """Let a swarm answer one question in a directory of its own, with its story's settings or others."""
+    settings = settings or settings_of(survey.story)
     with tempfile.TemporaryDirectory(prefix="seedling-") as directory:
         write_survey(survey, Path(directory))
         corrects = corrector(survey, Path(directory))

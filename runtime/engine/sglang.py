@@ -50,6 +50,7 @@ ATTEMPTS = 4  # with the pauses between them: about 1.5 s, a worker's hiccup but
 # An abort that overtakes its request finds nobody, so it is repeated; first pause, doubled each time.
 INTERRUPT_S = 0.05
 ABORT_S = 2.0  # an abort that takes longer finds nobody; SGLang then notices the closed connection within 4 s
+CHANGE_S = 600.0  # what changes weights waits for all that are read from disk
 # The longest a request may stay unanswered. Waiting in the server's queue counts, so it is generous.
 REPLY_S = 1800.0
 # How long a request waits for a server that has failed others: longer than a hiccup. Who has more patience, or other
@@ -276,6 +277,28 @@ class SGLang:
             self._gone = False
             self._answered()
         return True
+
+    async def pause(self) -> None:
+        """End what the server works on, for whomever, and have it begin nothing new until `proceed`.
+
+        Raises EngineError. So do the next two.
+        """
+        await self._http.control("POST", "/pause_generation", _encode({"mode": "abort"}), timeout_s=CHANGE_S)
+
+    async def proceed(self) -> None:
+        """Serve again."""
+        # Without this, SGLang 0.5.21 asks CUDA to empty its cache, which on a CPU ends the server.
+        await self._http.control("POST", "/continue_generation", _encode({"torch_empty_cache": False}))
+
+    async def load(self, weights: Path, version: str) -> None:
+        """Serve other weights of the same model, a directory on the server's machine, under a name from now on.
+
+        The cache is emptied: it was computed by others. To be called while nothing is in flight (`HeldEngine.held`):
+        SGLang 0.5.21 changes the weights, and then says that it failed, if something is.
+        """
+        body = _encode({"model_path": str(weights), "weight_version": version, "flush_cache": True})
+        await self._http.control("POST", "/update_weights_from_disk", body, timeout_s=CHANGE_S)
+        self._capacity = None  # which names the weights
 
     @contextmanager
     def _flying(self, session: str, sampling: Sampling) -> Iterator[_Flight]:

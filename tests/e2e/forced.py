@@ -16,7 +16,8 @@ from msgspec import json, structs
 
 from agents.chat import Chat
 from agents.context import Segment
-from runtime.engine.base import Capacity, Engine, Generation, Sampling
+from runtime.engine.around import EngineAround
+from runtime.engine.base import Engine, Generation, Sampling
 
 __all__ = ["Forced", "saying"]
 
@@ -34,14 +35,14 @@ def saying(text: str) -> str:
     return json.encode({"type": "structural_tag", "format": {"type": "sequence", "elements": pieces}}).decode()
 
 
-class Forced:
+class Forced(EngineAround):
     """`decide(text so far) -> what to say` on `engine`: as `text_policy`, with a model in between.
 
     `engine` may be a fleet. Everything else is the engine's own.
     """
 
     def __init__(self, engine: Engine, chat: Chat, decide: Callable[[str], str]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._chat = chat
         self._decide = decide
 
@@ -52,28 +53,4 @@ class Forced:
             said = self._decide(before + header)
             assert said.startswith(begun), (said, begun)
             sampling = structs.replace(sampling, structural_tag=saying(said[len(begun) :]))
-        return await self._engine.generate(context, sampling, session=session)
-
-    async def warm(self, context: Segment, *, session: str) -> int:
-        """See Engine.warm."""
-        return await self._engine.warm(context, session=session)
-
-    async def interrupt(self, session: str) -> None:
-        """See Engine.interrupt."""
-        await self._engine.interrupt(session)
-
-    def worker(self, context: Segment) -> int:
-        """See Engine.worker."""
-        return self._engine.worker(context)
-
-    async def release(self, session: str) -> None:
-        """See Engine.release."""
-        await self._engine.release(session)
-
-    async def capacity(self) -> Capacity:
-        """See Engine.capacity."""
-        return await self._engine.capacity()
-
-    async def healthy(self) -> bool:
-        """See Engine.healthy."""
-        return await self._engine.healthy()
+        return await super().generate(context, sampling, session=session)
