@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 
 __all__ = ["Origin", "Segment"]
 
-_NO_LOGPROBS = array("f")  # of every given segment: never changed
-
 # Contexts up to here are encoded at each turn: at most 0.2 ms, and keeping it would take twice the ids' memory.
 ENCODED_ANEW_TOKENS = 2048
 
@@ -42,13 +40,13 @@ class Segment:
     __slots__ = (
         "__weakref__",  # engines remember families by their root, for as long as there is one
         "_json",
+        "_logprobs",
+        "_tokens",
         "depth",
         "id",
         "length",
-        "logprobs",
         "origin",
         "parent",
-        "tokens",
         "turn",
         "version",
     )
@@ -65,16 +63,25 @@ class Segment:
         self.id = id
         self.parent = parent
         self.origin = origin
-        self.tokens = _packed(tokens)
-        self.logprobs = (
-            array("f", logprobs) if logprobs else _NO_LOGPROBS
-        )  # fp32: what the engine computes in, half the memory of fp64
+        self._tokens = _packed(tokens)
+        self._logprobs = array("f", logprobs).tobytes()  # what the engine computes in, half the memory of fp64
         self.version = version  # the engine's weight version, for sampled segments
-        self.length: int = len(self.tokens) + (parent.length if parent else 0)
+        self.length: int = len(tokens) + (parent.length if parent else 0)
         begins = origin is Origin.SAMPLED and (parent is None or parent.origin is Origin.GIVEN)
         self.turn: int = begins + (parent.turn if parent else 0)
         self.depth: int = parent.depth + 1 if parent else 0  # segments before this one
         self._json: bytes | None = None
+
+    @property
+    def tokens(self) -> memoryview[int]:
+        """The tokens that this segment adds to its path."""
+        added = self.length - (self.parent.length if self.parent else 0)
+        return memoryview(self._tokens).cast("H" if len(self._tokens) == 2 * added else "I")
+
+    @property
+    def logprobs(self) -> memoryview[float]:
+        """Of each of its tokens, where they were sampled; empty where they were given."""
+        return memoryview(self._logprobs).cast("f")
 
     def path(self) -> Iterator[Segment]:
         """The segments from this one up to the root, newest first."""
@@ -141,9 +148,12 @@ class Segment:
         return f"Segment({self.id}, {self.origin}, +{len(self.tokens)} = {self.length}, t{self.turn})"
 
 
-def _packed(tokens: Sequence[int]) -> array[int]:
-    """Ids in two bytes each where all of them fit, as those of a small vocabulary do, else in four."""
+def _packed(tokens: Sequence[int]) -> bytes:
+    """Ids in two bytes each where all of them fit, as those of a small vocabulary do, else in four.
+
+    Bytes, because a swarm has hundreds of thousands of short segments, and an array takes 50 bytes more.
+    """
     try:
-        return array("H", tokens)
+        return array("H", tokens).tobytes()
     except OverflowError:
-        return array("I", tokens)
+        return array("I", tokens).tobytes()

@@ -88,6 +88,7 @@ class Agent(msgspec.Struct, kw_only=True):
     changes: str = ""  # what it changed in its isolated copy, in a line
     paused: bool = False  # a person wants it, and all that it started, to take no turns for a while
     interrupted: bool = False  # the head's turn was aborted, and goes on
+    cut: bool = False  # the head's turn ended at a limit, not where the model would have ended it
     started: dict[int, str] = {}  # calls of the head's turn that began, by index: what they call
     replies: dict[int, Reply] = {}  # calls of the head's turn that ended
     delivered: dict[str, int] = {}  # children whose results it was told, and the segment that told it

@@ -15,6 +15,7 @@ __all__ = [
     "begun_text",
     "copy_text",
     "cut_text",
+    "cut_turn_text",
     "host_text",
     "interview_note",
     "letter_text",
@@ -123,6 +124,12 @@ def cut_text(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     return f"{text[:most]}\n[cut after {most} of {len(text)} characters: there is no room for more in your context]"
+
+
+def cut_turn_text(tokens: int, most: int) -> str:
+    """What an agent is told whose turn ended at a limit: `tokens` long, of `most` that any turn may have."""
+    limit = f"the most that a turn may have (turn_tokens {most})" if tokens >= most else "all there was room for"
+    return f"error: your turn was cut after {tokens} tokens, {limit}: its end is missing. Do less in one turn."
 
 
 def nearly_full(used_tokens: int, context_tokens: int) -> str:

@@ -13,9 +13,10 @@ cancellation leaves the run as it is on disk, to be resumed.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,7 @@ class Swarm:
         self._leaving: dict[str, anyio.Event] = {}  # of those whose task somebody waits to see over
         self._outage = anyio.Lock()  # held by the agent that looks for the engine on behalf of all
         self._answered = False  # the engine has, to this swarm
-        self._back_at = -float("inf")  # when it was last seen to be back
+        self._back_at = -math.inf  # when it was last seen to be back
         self._watching = anyio.Lock()
         self._watched = False
         self._group: TaskGroup
@@ -327,7 +328,8 @@ class Swarm:
             return
         deadline = min(self._deadline(account) for account in self._account(agent).chain())
         taken = Taken.OUT_OF_BUDGET
-        with anyio.move_on_at(deadline):
+        # No scope where there is no deadline: ten thousand agents wait here at once.
+        with anyio.move_on_at(deadline) if deadline < math.inf else nullcontext():
             try:
                 taken = await self._turns.take(agent)
             except EngineError as error:
@@ -602,7 +604,7 @@ class Swarm:
         """When the time of an account's budget is over, on the event loop's clock."""
         limit = account.budget.seconds if account.budget is not None else None
         if limit is None:
-            return float("inf")
+            return math.inf
         if account.deadline is None:
             account.deadline = anyio.current_time() + limit - (self.state.active_s - account.began)
         return account.deadline

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from agents.context import ENCODED_ANEW_TOKENS, Origin, Segment
 
-tokens = st.lists(st.integers(0, 2**32 - 1), max_size=6)
+# Ids of small vocabularies, and of any: they are kept in different sizes.
+tokens = st.one_of(st.lists(st.integers(0, most), max_size=6) for most in (300, 2**16, 2**32 - 1))
 
 
 @st.composite
@@ -33,6 +34,15 @@ def test_ids_are_the_path(tree: list[Segment]) -> None:
         assert segment.ids() == slow
         assert json.loads(segment.json()) == slow
         assert segment.length == len(slow)
+
+
+@given(tokens, st.lists(st.floats(-100, 0, width=32), max_size=6), trees())
+def test_a_segment_keeps_what_it_was_given(added: list[int], logprobs: list[float], tree: list[Segment]) -> None:
+    """Its own tokens and log-probabilities come back as they were, whatever it follows."""
+    for parent in (None, *tree):
+        segment = Segment(99, parent, Origin.SAMPLED, added, logprobs)
+        assert list(segment.tokens) == added
+        assert list(segment.logprobs) == logprobs
 
 
 @given(trees())
