@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from runtime.rollouts.harbor import HarborTests, read_harbor
     from runtime.rollouts.reward import Command, Function, Own, Reward, score
     from runtime.rollouts.rubric import Criterion, Rubric
-    from runtime.rollouts.schema import Edge, Leaf, Member, Rollout, Term, read_rollouts, verify, write_rollout
+    from runtime.rollouts.schema import Edge, Leaf, Member, Rollout, Term, Told, read_rollouts, verify, write_rollout
     from runtime.rollouts.tasks import Task, load_tasks, story_task
     from runtime.rollouts.trace import Trace, replay, rollouts_of
 
@@ -31,6 +31,7 @@ __all__ = [
     "Rubric",
     "Task",
     "Term",
+    "Told",
     "Trace",
     "load_tasks",
     "read_harbor",
@@ -49,7 +50,7 @@ _HOMES = {
     "runtime.rollouts.reward": ("Command", "Function", "Own", "Reward", "score"),
     "runtime.rollouts.rubric": ("Criterion", "Rubric"),
     "runtime.rollouts.schema": (
-        *("Edge", "Leaf", "Member", "Rollout", "Term"),
+        *("Edge", "Leaf", "Member", "Rollout", "Term", "Told"),
         *("read_rollouts", "verify", "write_rollout"),
     ),
     "runtime.rollouts.tasks": ("Task", "load_tasks", "story_task"),

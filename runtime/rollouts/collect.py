@@ -35,20 +35,23 @@ from agents.tools import TOOLS, Tool
 from runtime.engine.base import Engine
 from runtime.errors import verdict
 from runtime.records import Settings
+from runtime.rollouts.replay import Metered, Replay, refusing
 from runtime.rollouts.reward import Reward, Scores, as_reward, score
 from runtime.rollouts.schema import VERSION, Head, Member, Rollout
-from runtime.rollouts.tasks import Task, lay_out, settings_for
+from runtime.rollouts.tasks import ORDER, Task, lay_out, settings_for
 from runtime.rollouts.trace import Trace, rollouts_of
 from runtime.rollouts.updating import HeldEngine
 from runtime.swarm import Swarm
 
-__all__ = ["GIVEN", "ORDER", "POSITION", "SHUFFLED", "Collector", "Planned", "collect", "planned"]
+__all__ = ["GIVEN", "GIVEN_BACK", "ORDER", "POSITION", "SHUFFLED", "Collector", "Planned", "collect", "planned"]
 
 _log = structlog.get_logger(__name__)
 
-# Keys of `Head.info` where tasks are attempted one after the other: in which order, and the how many-th this one was.
-ORDER, POSITION = "order", "position"
+# Beside ORDER, where tasks are attempted one after the other: the how many-th this one was.
+POSITION = "position"
 GIVEN, SHUFFLED = "given", "shuffled"
+# A key of `Head.info` of an attempt that went on from another: how many of its sampled tokens were that one's.
+GIVEN_BACK = "given_back"
 USER_ROLE = "user"
 USER_NOTE = "{prompt}\n{user} is the user: write to it with send, and wait for its mail, where you need to ask."
 
@@ -112,6 +115,8 @@ async def collect(
     sequential: bool = False,
     seed: int = 0,
     frozen: Sequence[str] = (),
+    partial: bool = False,
+    sampled_tokens: int | None = None,
     directory: Path | None = None,
     tools: Mapping[str, type[Tool]] = TOOLS,
     chat: Chat | None = None,
@@ -122,15 +127,31 @@ async def collect(
     attempts' directories are made and stay; without it they are removed once an attempt is graded. `sequential`: each
     attempt goes through all tasks, one after the other in one directory that is kept in between, in the order given
     and then again, elsewhere, in one shuffled by `seed`; these two are groups of their own. Settings with a seed get
-    another one for each attempt; those without any sample at temperature 1.
+    another one for each attempt; those without any sample at temperature 1. `sampled_tokens`: once so many have been
+    sampled in all, no turn begins any more, and attempts that need one are rollouts with an error.
+
+    `partial`: attempt each task also with its question only, without tools, and with its last sentence only, in groups
+    of their own which are dropped from training: a task that scores so leaks its answer.
+
+    Tasks that go on from other attempts (see `midway`) can be given like any others; what was sampled there is given
+    back and counts nowhere. Where that cannot be, because the root was told something else than then, or ended before,
+    the attempt is a rollout with an error. Never one that differs from what it says it went on from.
 
     Raises, on entering, ValueError, EngineError, ModelNotFound and ChatError; on leaving, in a group, what is a bug.
     """
     if group < 1 or at_once < 1:
         raise ValueError("group and at_once must be at least 1")
     every = list(tasks)
+    if sequential and any(task.after is not None for task in every):
+        raise ValueError("an attempt that goes on from another cannot be part of a sequence")
+    if partial:
+        if sequential:
+            raise ValueError("partial inputs have no place in a sequence")
+        from runtime.rollouts.partial import partial_tasks  # which loads the audit
+
+        every = [one for task in every for one in (task, *(partial_tasks(task) if task.after is None else ()))]
     base = settings or Settings(temperature=1.0)
-    if group == 1:
+    if group == 1 and any(task.after is None for task in every):
         _log.warning("a group of one: what an attempt earns is compared with nothing")
     elif base.temperature == 0:
         _log.warning("temperature 0: the attempts of a group are alike, so nothing can be learned from them")
@@ -141,7 +162,8 @@ async def collect(
         place = directory or Path(made)
         jobs = deque(_sequences(every, group, place, seed) if sequential else _single(every, group, place))
         plan = [(step.task.id, step.group, step.attempt) for job in jobs for step in job.steps]
-        attempts = _Attempts(held, chat, base, tools, seed, frozen, [as_reward(reward) for reward in rewards])
+        metered = held if sampled_tokens is None else Metered(held, sampled_tokens)
+        attempts = _Attempts(metered, chat, base, tools, seed, frozen, [as_reward(reward) for reward in rewards])
         send, receive = anyio.create_memory_object_stream[Rollout](0)
         async with receive, anyio.create_task_group() as workers:
             async with send:
@@ -163,7 +185,8 @@ async def _work(attempts: _Attempts, jobs: deque[_Job], send: MemoryObjectSendSt
 
 def _single(tasks: Sequence[Task], group: int, place: Path) -> Iterable[_Job]:
     for number, task in enumerate(tasks):
-        for attempt in range(group):
+        first = task.after.first if task.after is not None else 0
+        for attempt in range(first, first + group):
             step = _Step(task=task, attempt=attempt, group=task.group or task.id, info=task.info)
             yield _Job(directory=place / f"{number:04d}-{attempt:02d}", steps=(step,))
 
@@ -197,7 +220,7 @@ class _Attempts:
 
     def __init__(
         self,
-        engine: HeldEngine,
+        engine: Engine,
         chat: Chat,
         settings: Settings,
         tools: Mapping[str, type[Tool]],
@@ -219,6 +242,7 @@ class _Attempts:
         swarm: Swarm | None = None
         users: set[str] = set()
         error = ""
+        replay = None if task.after is None else Replay(self._engine, task.after, self._chat.text)
         try:
             await to_thread.run_sync(lay_out, task, directory)
         except OSError as failure:
@@ -226,10 +250,10 @@ class _Attempts:
         try:
             observers = [trace.observe, *([task.observe(directory)] if task.observe else [])]
             swarm = Swarm(
-                self._engine,
+                replay or self._engine,
                 directory,
                 settings=self._settings_of(step),
-                tools=self._tools,
+                tools=self._tools_of(task, replay),
                 chat=self._chat,
                 observers=observers,
             )
@@ -256,7 +280,12 @@ class _Attempts:
         head = rollout.head
         if not error and head.outcome is Outcome.FAILED:
             error = head.result  # of a root: the engine, or a task too long for its context
-        rollout = structs.replace(rollout, head=structs.replace(head, error=error, info=dict(step.info)))
+        info = dict(step.info)
+        if replay is not None:
+            info[GIVEN_BACK] = str(replay.given_tokens)
+            if not (error or replay.over):
+                error = f"it ended ({head.outcome}) before the turn from which it was to go on"
+        rollout = structs.replace(rollout, head=structs.replace(head, error=error, dropped=task.dropped, info=info))
         return rollout if error else await score([*task.rewards, *self._rewards], rollout, directory)
 
     async def _played(self, swarm: Swarm, task: Task, users: set[str]) -> str:
@@ -276,6 +305,12 @@ class _Attempts:
         await swarm.introduce(other.state, "", USER_ROLE, "a simulated user")
         await lead.result()
         return ""
+
+    def _tools_of(self, task: Task, replay: Replay | None) -> Mapping[str, type[Tool]]:
+        tools = self._tools
+        if task.tools is not None:
+            tools = {name: tool for name, tool in tools.items() if name in task.tools}
+        return refusing(tools, replay) if replay is not None and replay.alone else tools
 
     def _settings_of(self, step: _Step) -> Settings:
         settings = settings_for(step.task, self._settings)
@@ -304,6 +339,7 @@ def _nothing(step: _Step, error: str) -> Rollout:
         leaves=(),
         attempt=step.attempt,
         error=error,
+        dropped=step.task.dropped,
         info=dict(step.info),
     )
     return Rollout(head=head, edges=())

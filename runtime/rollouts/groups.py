@@ -1,7 +1,8 @@
 """Dead groups: where every attempt earned the same, so that nothing can be learned from the difference.
 
 Owns what a report on a group says: who takes part, where the group is dead (as a whole, for a role, at a point where
-a tree branched), and what could revive it. Only reports and proposes: it drops nothing and runs nothing.
+a tree branched), and what could revive it. Only reports and proposes: it drops nothing and runs nothing (`midway` plans
+attempts from its points, which `collect` carries out).
 
 Two ways to revive a group. A *further term*: something that differs between its attempts and is not counted, or not so
 that it shows. Beware of terms for efficiency, which teach a group that always fails to fail quickly: gate them by
@@ -167,14 +168,14 @@ def examine(
 
 
 def fork_again(
-    points: Iterable[ForkPoint], *, budget_tokens: int, copies: int = 4
+    points: Iterable[ForkPoint], *, budget_tokens: int, copies: int = 4, least: int = 1
 ) -> tuple[list[Again], list[ForkPoint]]:
-    """What the budget pays for, best points first, and the points that it does not reach."""
+    """What the budget pays for, best points first, and the points that it does not reach, for `least` copies."""
     plan: list[Again] = []
     left: list[ForkPoint] = []
     for point in sorted(points, key=_preference):
         affordable = min(copies, budget_tokens // max(1, point.tokens))
-        if affordable < 1:
+        if affordable < max(1, least):
             left.append(point)
             continue
         plan.append(Again(point=point, copies=affordable, tokens=affordable * point.tokens))

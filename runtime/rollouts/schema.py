@@ -6,7 +6,8 @@ memory of one rollout. Invariants, which `verify` checks:
 
 - an edge's own tokens, after those of its parents, are what the engine was sent and what it sampled, bit for bit;
 - `tokens`, `sampled` and `logprobs` are equally long; only sampled tokens have a log-probability;
-- every agent has at least one leaf, and every leaf is some agent's; parents come before children.
+- every agent has at least one leaf, and every leaf is some agent's; parents come before children;
+- a term's step is a turn that is there, and what was told lies in an edge and is some agent's.
 
 Knows no rewards' meaning, no credit and no trainer's format.
 """
@@ -30,6 +31,7 @@ __all__ = [
     "Rollout",
     "RolloutCorrupt",
     "Term",
+    "Told",
     "Turn",
     "Versions",
     "read_rollouts",
@@ -67,6 +69,17 @@ class Versions(_Frozen, frozen=True, kw_only=True):
     version: str
 
 
+class Told(_Frozen, frozen=True, kw_only=True):
+    """From `at` on in an edge's tokens stands what an agent came to, or a letter of its.
+
+    `sent`, of a letter: the edge of the turn that wrote it, and where that turn ends there.
+    """
+
+    at: int
+    agent: str
+    sent: tuple[int, int] | None = None
+
+
 class Edge(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="edge"):
     """The tokens between two points where the tree branches, or a leaf.
 
@@ -75,6 +88,8 @@ class Edge(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="edge"):
     answers a newcomer), `review`, `rewind`, `succession`, or `continued` (the same agent after a fork). `logprobs` is
     None for given tokens. `decision` is the span of the parent's tokens whose call made it; where that call is not
     in the parent (a spawn, a rewind, a fork at an earlier checkpoint), `decided` has its edge and the span there.
+    `told` says whose results and letters the given tokens hold, as the run recorded it; files made before that was
+    kept have none.
     """
 
     id: int
@@ -88,6 +103,7 @@ class Edge(_Frozen, frozen=True, kw_only=True, tag_field="record", tag="edge"):
     turns: tuple[Turn, ...] = ()
     decision: tuple[int, int] | None = None
     decided: tuple[int, int, int] | None = None
+    told: tuple[Told, ...] = ()
 
 
 class Leaf(_Frozen, frozen=True, kw_only=True):
@@ -241,8 +257,17 @@ def verify(rollout: Rollout) -> list[str]:
             wrong.append(f"edge {edge.id}: a given token has a log-probability")
         if edge.agent not in members:
             wrong.append(f"edge {edge.id}: its agent {edge.agent} is no member")
+        for told in edge.told:
+            if not 0 <= told.at < len(edge.tokens):
+                wrong.append(f"edge {edge.id}: what {told.agent} told it lies outside, at {told.at}")
+            if told.agent not in members:
+                wrong.append(f"edge {edge.id}: {told.agent}, who told it something, is no member")
     wrong += [
         f"leaf of {leaf.agent}: there is no edge {leaf.edge}" for leaf in rollout.head.leaves if leaf.edge not in seen
     ]
+    turns = {edge.id: len(edge.turns) for edge in rollout.edges}
+    for term in rollout.head.terms:
+        if term.step is not None and not 0 <= term.step[1] < turns.get(term.step[0], 0):
+            wrong.append(f"term {term.name} of {term.agent}: there is no turn {term.step[1]} of an edge {term.step[0]}")
     wrong += [f"agent {one}: has no leaf" for one in sorted(members - {leaf.agent for leaf in rollout.head.leaves})]
     return wrong

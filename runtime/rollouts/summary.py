@@ -2,21 +2,25 @@
 
 Owns the count, in the memory of one number an attempt: which groups are dead as a whole can be said from these; of
 what roles and at which forks, where whole groups are given (`add_group`). Invariants: an attempt that failed or has no
-score is counted and is in no mean; the order in which attempts come changes nothing. Knows no files.
+score is counted and is in no mean; attempts that went on from others, or that were given a part of their input, are
+counted apart, and what was given back is no token of theirs; the order in which attempts come changes nothing. Knows no
+files.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from runtime.rollouts.collect import GIVEN, ORDER, POSITION, SHUFFLED
-from runtime.rollouts.credit import rewards
+from runtime.rollouts.collect import GIVEN, GIVEN_BACK, ORDER, POSITION, SHUFFLED
+from runtime.rollouts.credit import REPLAYS, REPLAYS_DECISION, attempt, rewards
 from runtime.rollouts.groups import SAME, Level, examine
+from runtime.rollouts.midway import REVIVES, Left
+from runtime.rollouts.partial import INPUT, Leaks
 from runtime.rollouts.schema import Rollout
 
-__all__ = ["Summary", "reward_of", "slope", "tokens_of"]
+__all__ = ["Summary", "reward_of", "slope", "tokens_of", "value_of"]
 
 
 def reward_of(rollout: Rollout) -> float | None:
@@ -25,6 +29,15 @@ def reward_of(rollout: Rollout) -> float | None:
     if head.error or not head.terms or not head.members:
         return None
     return rewards(head).get(head.members[0].id)
+
+
+def value_of(rollout: Rollout) -> float | None:
+    """What the attempt is worth to those who learn from it: the weighted mean over its leaves; None where not known.
+
+    It is the root's reward where all terms are shared by all.
+    """
+    one = attempt(rollout)
+    return one.value if one.stakes and rollout.head.terms else None
 
 
 def tokens_of(rollout: Rollout) -> tuple[int, int]:
@@ -53,9 +66,14 @@ class Summary:
         self.unique_tokens = 0
         self.flat_tokens = 0
         self.sampled_tokens = 0
-        self._rewards: defaultdict[str, list[float | None]] = defaultdict(list)  # by group
+        self._rewards: defaultdict[str, list[float | None]] = defaultdict(list)  # of roots, by group
+        self._values: defaultdict[str, list[float | None]] = defaultdict(list)  # of attempts, by group
         self.dead_roles: list[str] = []
         self.dead_forks = 0
+        self._replays: defaultdict[tuple[str, str], list[float | None]] = defaultdict(list)  # by rollout and decision
+        self._revived: defaultdict[str, list[float | None]] = defaultdict(list)  # by point
+        self._leaks = Leaks()
+        self._left: dict[str, list[Left]] = {}
         self._points: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)  # by order: position and reward
 
     def add(self, rollout: Rollout) -> None:
@@ -66,8 +84,18 @@ class Summary:
         self.failed += bool(head.error)
         self.unique_tokens += unique
         self.flat_tokens += flat
-        self.sampled_tokens += sum(sum(edge.sampled) for edge in rollout.edges)
+        self.sampled_tokens += sum(sum(edge.sampled) for edge in rollout.edges) - int(head.info.get(GIVEN_BACK, 0))
+        if REPLAYS in head.info:
+            self._replays[head.info[REPLAYS], head.info[REPLAYS_DECISION]].append(value_of(rollout))
+            return
+        if REVIVES in head.info:
+            self._revived[head.info[REVIVES]].append(value_of(rollout))
+            return
+        self._leaks.add(rollout)
+        if INPUT in head.info:
+            return
         self._rewards[head.group].append(reward)
+        self._values[head.group].append(value_of(rollout))
         if reward is not None and ORDER in head.info:
             self._points[head.info[ORDER]].append((int(head.info[POSITION]), reward))
 
@@ -77,15 +105,19 @@ class Summary:
         self.dead_roles += [f"{report.group}: {dead.name}" for dead in report.dead if dead.level is Level.ROLE]
         self.dead_forks += sum(dead.level is Level.FORK for dead in report.dead)
 
+    def leave(self, what: str, left: Sequence[Left]) -> None:
+        """Say what was not gone on from: `what` is `replays` or `revived`."""
+        self._left.setdefault(what, []).extend(left)
+
     def figures(self) -> dict[str, object]:
-        """Everything, as JSON takes it. A group is dead where two or more have a reward, and all the same."""
-        known = {name: sorted(r for r in group if r is not None) for name, group in sorted(self._rewards.items())}
+        """Everything, as JSON takes it. A group is dead where two or more have a value, and all the same."""
+        known = {name: _known(group) for name, group in sorted(self._rewards.items())}
         out: dict[str, object] = {
             "rollouts": self.rollouts,
             "failed": self.failed,
             "unscored": sum(r is None for group in self._rewards.values() for r in group),
             "mean_reward": {name: _mean(group) for name, group in known.items()},
-            "dead_groups": [name for name, group in known.items() if len(group) > 1 and group[-1] - group[0] <= SAME],
+            "dead_groups": [name for name, group in sorted(self._values.items()) if _dead(_known(group))],
             "dead_roles": sorted(self.dead_roles),
             "dead_forks": self.dead_forks,
             "unique_tokens": self.unique_tokens,
@@ -94,7 +126,36 @@ class Summary:
         }
         if self._points:
             out["slope"] = {order: _rounded(slope(sorted(self._points[order]))) for order in (GIVEN, SHUFFLED)}
+        if self._replays or "replays" in self._left:
+            out["replays"] = {
+                "decisions": len(self._replays),
+                "mean_value": {f"{one} {at}": _mean(_known(got)) for (one, at), got in sorted(self._replays.items())},
+                **_counted(self._replays.values(), self._left.get("replays", ())),
+            }
+        if self._revived or "revived" in self._left:
+            out["revived"] = {
+                "values": {point: _known(got) for point, got in sorted(self._revived.items())},
+                "still_dead": [point for point, got in sorted(self._revived.items()) if _dead(_known(got))],
+                **_counted(self._revived.values(), self._left.get("revived", ())),
+            }
+        if (partial := self._leaks.figures()) is not None:
+            out["partial"] = partial
         return out
+
+
+def _known(rewards: Sequence[float | None]) -> list[float]:
+    return sorted(reward for reward in rewards if reward is not None)
+
+
+def _dead(known: Sequence[float]) -> bool:
+    """Whether two or more have a reward, and all the same."""
+    return len(known) > 1 and known[-1] - known[0] <= SAME
+
+
+def _counted(attempts: Iterable[Sequence[float | None]], left: Sequence[Left]) -> dict[str, object]:
+    each = [reward for got in attempts for reward in got]
+    without = sum(reward is None for reward in each)
+    return {"attempts": len(each), "unscored": without, "left": {one.point: one.why for one in left}}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -26,16 +26,42 @@ from runtime.rollouts.reward import Command, Function, Reward
 from runtime.rollouts.schema import Rollout
 from workspace import RAMET
 
-__all__ = ["Task", "TaskRefused", "lay_out", "load_tasks", "settings_for", "story_task"]
+__all__ = ["ORDER", "Midway", "Piece", "Task", "TaskRefused", "lay_out", "load_tasks", "settings_for", "story_task"]
 
 STORIES = ("survey", "onboarding", "detour", "review")  # those of runtime.demo, which is imported when one is asked for
 _STORY = re.compile(r"story:(\w+)(?::(\d+))?(?::(\d+))?")
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# A key of `Head.info` where tasks are attempted one after the other: in which order.
+ORDER = "order"
 _OWN = "task"  # of the reward that comes with a task
 
 
 class TaskRefused(ValueError):
     """A task that cannot be used. One line, which names the file and the field."""
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens that were sampled at one go: from where on, by which weights, and how that ended."""
+
+    start: int
+    logprobs: tuple[float, ...]
+    finish: str
+    version: str = ""
+    cached: int = 0
+
+
+class Midway(msgspec.Struct, frozen=True, kw_only=True):
+    """The first turns of the root of another attempt, `rollout`, which are given back before anything is sampled.
+
+    `tokens` are its context up to there, of which `pieces` were sampled. `alone`: from there on nobody else can be
+    started. `first`: the number of the first attempt that goes on from here.
+    """
+
+    rollout: str
+    tokens: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    alone: bool = False
+    first: int = 0
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +70,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     `files` are texts by path, `directory` is copied; both are there when an attempt begins. Attempts are compared
     within a `group`, by default the task's id. `settings` are fields of Settings in which the task differs from its
     collection; `seconds` is a limit of its own. `user` is a prompt for a simulated user, whom the agent can write to.
-    `rewards` are the task's own terms; `observe` makes an observer of a run in the directory it is given.
+    `rewards` are the task's own terms; `observe` makes an observer of a run in the directory it is given. An attempt
+    begins anew, or goes on from the middle of another, `after`. `tools` are the names of those that it may use, where
+    that is not all; `dropped` says why its attempts are not to be trained on.
     """
 
     id: str
@@ -59,6 +87,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     rewards: tuple[Reward, ...] = ()
     observe: Callable[[Path], Observer] | None = None
     info: Mapping[str, str] = {}
+    after: Midway | None = None
+    tools: tuple[str, ...] | None = None
+    dropped: str = ""
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,13 +7,15 @@ anything branching off, being left or beginning anew, so:
 - each agent's head is the end of an edge, and so is every path that a rewind or a succession left behind;
 - edges stand in the order in which they began, so parents come first; who finished when changes nothing of it.
 
-The state of a run keeps segments and agents. What it does not keep (how a turn ended, which heads were left, which
-call made whom) is in the records: `Trace` is a fold over them, an observer of a live run or fed from its journal.
+The state of a run keeps segments and agents. What it does not keep (how a turn ended, which heads were left, which call
+made whom, who was told what) is in the records: `Trace` is a fold over them, an observer of a live run or fed from its
+journal.
 Pure: it reads no file and no clock. Knows no rewards.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby, takewhile
@@ -22,10 +24,10 @@ from typing import Final
 import msgspec
 
 from agents.context import Origin, Segment
-from agents.host import Agent
+from agents.host import Agent, Outcome
 from agents.tools.rewind import Rewind
-from runtime.records import CallStarted, Forked, Given, Record, Rewound, Sampled, Started, Succeeded
-from runtime.rollouts.schema import VERSION, Edge, Head, Leaf, Member, Rollout, Turn, Versions
+from runtime.records import CallStarted, Ended, Forked, Given, Record, Returned, Rewound, Sampled, Started, Succeeded
+from runtime.rollouts.schema import VERSION, Edge, Head, Leaf, Member, Rollout, Told, Turn, Versions
 from runtime.state import RunState
 
 __all__ = ["CONTINUED", "Trace", "replay", "rollouts_of"]
@@ -33,6 +35,8 @@ __all__ = ["CONTINUED", "Trace", "replay", "rollouts_of"]
 CONTINUED: Final = "continued"
 
 Words = Callable[[Sequence[int]], str]
+
+_LETTER = re.compile(r"(\w+)-s(\d{1,12})-\d+")  # the id of one that a turn sent: its agent, and the turn's last segment
 
 
 class _Generation(msgspec.Struct, frozen=True):
@@ -53,6 +57,12 @@ class Trace:
         self.left: list[tuple[str, int]] = []  # agents, and heads that they moved away from
         self.generations: dict[int, _Generation] = {}
         self.kinds: dict[str, str] = {}  # of agents
+        # Of given segments: whose results and letters they hold, and of a letter the segment whose turn sent it.
+        self.told: dict[int, list[tuple[str, int | None]]] = {}
+        self._became: dict[str, tuple[str, ...]] = {}  # of newcomers with several tasks: copies, which are all of it
+        self._reviewers: dict[int, str] = {}  # by the turn that finished
+        self._objects: dict[str, str] = {}  # of authors: the reviewer whose objection they are told next
+        self._ended_well: set[str] = set()
         self._heads: dict[str, int] = {}
         self._calls: dict[str, str] = {}  # what agents called last, since they were told anything
 
@@ -61,8 +71,14 @@ class Trace:
         match record:
             case Started():
                 kind = "review" if record.reviews else "root" if record.parent is None else "spawn"
+                if record.reviews and record.called_by is not None:
+                    self._reviewers[record.called_by] = record.agent
+                if len(record.tasks) > 1:
+                    self._became[record.agent] = ()
                 self._born(record.agent, record.segment, kind, record.called_by)
             case Forked():
+                if record.agent in self._became and not record.answers:
+                    self._became[record.agent] = tuple(copy.agent for copy in record.copies)
                 for copy in record.copies:
                     self._born(copy.agent, copy.segment, "host" if record.answers else "fork", record.called_by)
             case Sampled():
@@ -72,8 +88,16 @@ class Trace:
                 )
             case Given():
                 self._went_on(record.agent, record.segment)
+                self._tells(record.segment, record.told, record.mail)
+                if (reviewer := self._objects.pop(record.agent, None)) is not None:
+                    self._tells(record.segment, (reviewer,))
             case Rewound():
                 self._moved(record.agent, record.segment, "rewind")
+                self._tells(record.segment, record.told)
+            case Returned() if record.segment in self._reviewers:
+                self._objects[record.agent] = self._reviewers[record.segment]
+            case Ended() if record.outcome is Outcome.FINISHED:
+                self._ended_well.add(record.agent)
             case Succeeded():
                 self._moved(record.agent, record.segment, "succession")
             case CallStarted():
@@ -98,6 +122,19 @@ class Trace:
         called = kind == "rewind" and self._calls.get(agent, "").startswith(Rewind.name)
         self.begins[segment] = (kind, was if called else None)
         self._went_on(agent, segment)
+
+    def _tells(self, segment: int, agents: Iterable[str], letters: Iterable[str] = ()) -> None:
+        told: list[tuple[str, int | None]] = []
+        for agent in agents:
+            passed_on = self._became.get(agent, ()) if agent in self._ended_well else ()
+            told += [(one, None) for one in (agent, *passed_on)]
+        for letter in letters:  # those that people dropped into a mailbox are nobody's here
+            sent = _LETTER.fullmatch(letter)
+            turn = int(sent[2]) if sent is not None else -1
+            if sent is not None and turn in self.generations and self.owners[turn] == sent[1]:
+                told.append((sent[1], turn))
+        if told:
+            self.told.setdefault(segment, []).extend(told)
 
 
 def replay(records: Iterable[Record]) -> tuple[RunState, Trace]:
@@ -247,7 +284,20 @@ def _edge(number: int, cut: _Cut, trace: Trace) -> Edge:
         turns=tuple(_turns(chain, cut, trace)),
         decision=decided[1:] if decided is not None and within else None,
         decided=None if within else decided,
+        told=tuple(_told(chain, cut, trace)),
     )
+
+
+def _told(chain: Sequence[Segment], cut: _Cut, trace: Trace) -> Iterator[Told]:
+    """What came from agents of other roots is left out: they are in other rollouts."""
+    for segment in chain:
+        for agent, sender in trace.told.get(segment.id, ()):
+            at = cut.start[segment.id]
+            if sender is None:
+                yield Told(at=at, agent=agent)
+            elif sender in cut.edge:
+                edge, _, end = cut.turn(sender)
+                yield Told(at=at, agent=agent, sent=(edge, end))
 
 
 def _versions(chain: Sequence[Segment], cut: _Cut) -> Iterator[Versions]:

@@ -22,11 +22,12 @@ Call = tuple[int, int, int]
 def decision(group: Sequence[Rollout], *, cost: float = 0.0, base: Sequence[Credit] | None = None) -> list[Credit]:
     """A = mean R of the branches - mean R of the replays - cost, for the tokens of the decision to fork and no other.
 
-    A replay is a rollout of the same group that went on from the decision with the fork refused: `Head.info` says of
-    which one, as `replaying` writes it. It is worth the weighted mean of what its leaves earned; the branches are worth
-    the same over all leaves below the edge that decided (the agent that forked goes on there) and below the edges that
-    the decision made elsewhere: post hoc, at an earlier checkpoint, or as newcomers. The span gets m A, where m is the
-    weight of all those leaves. `cost` is what a fork must gain, in units of reward. Without replays it gets nothing.
+    A replay is a rollout of the same group that went on from the decision with the fork refused (`midway.replays` plans
+    them, `collect` makes them): `Head.info` says of which one, as `replaying` writes it. It is worth the weighted mean
+    of what its leaves earned; the branches are worth the same over all leaves below the edge that decided (the agent
+    that forked goes on there) and below the edges that the decision made elsewhere: post hoc, at an earlier checkpoint,
+    or as newcomers. The span gets m A, where m is the weight of all those leaves. `cost` is what a fork must gain, in
+    units of reward. Without replays it gets nothing.
 
     By itself everything else is worth 0. With `base`, the credits of another estimator for the same group, everything
     else is as there, and on the span this takes the place of the edge's coefficient: the same success, measured better.

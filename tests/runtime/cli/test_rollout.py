@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.rollouts.credit import decision
 from runtime.rollouts.schema import read_rollouts, verify
 from tests.runtime.cli.conftest import Ramet, command, environ
 from tests.runtime.cli.server import ScriptedServer
@@ -81,6 +82,78 @@ def test_in_sequence(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path
     assert sorted(path.name for path in keep.iterdir()) == ["given-00", "shuffled-00"]
 
 
+def test_decisions_are_replayed(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path) -> None:
+    """After all others, in the same file and groups, attempts that went on without the fork: those of the task that the
+    copies got right earned less, so the decision to fork gets positive credit. The last line counts them apart."""
+    out, keep = tmp_path / "out.jsonl", tmp_path / "kept"
+    options = ("--group", 2, "--replays", 2, "--budget", "turns=9", "--keep", keep)
+    ended = ramet("rollout", tasks, *options, "--out", out, "--url", server.url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rollouts = list(read_rollouts(out))
+    assert [(r.head.task, r.head.attempt) for r in rollouts] == [
+        *[("small", 0), ("small", 1), ("wrong", 0), ("wrong", 1)],
+        *[(name, attempt) for name in ("small", "wrong") for attempt in (2, 3, 4, 5)],
+    ]
+    assert [verify(rollout) for rollout in rollouts] == [[]] * 12
+    assert [rollout.head.error for rollout in rollouts] == [""] * 12
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["mean_reward"] == {"small": 1.0, "wrong": 0.0}
+    assert said["replays"]["decisions"] == 4
+    assert said["replays"]["attempts"] == 8
+    assert set(said["replays"]["mean_value"].values()) == {0.0}
+    assert said["replays"]["left"] == {}
+    small = [rollout for rollout in rollouts if rollout.head.task == "small"]
+    assert [len(credit.spans) for credit in decision(small)] == [1, 1, 0, 0, 0, 0]
+    assert all(span.coefficient == 1.0 for credit in decision(small) for span in credit.spans)
+    assert sorted(path.name for path in keep.iterdir()) == [
+        *(f"000{t}-0{n}" for t in (0, 1) for n in (0, 1)),
+        "replays",
+    ]
+
+
+def test_parts_of_tasks(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path) -> None:
+    """Come after their task in the file, dropped from training; the last line says what they scored and what leaks."""
+    out = tmp_path / "out.jsonl"
+    options = ("--group", 1, "--partial", "--budget", "turns=9")
+    ended = ramet("rollout", tasks, *options, "--out", out, "--url", server.url)
+    assert ended.returncode == 0, ended.stderr
+    heads = [rollout.head for rollout in read_rollouts(out)]
+    parts = ["", "@question", "@no_tools", "@last_sentence"]
+    assert [head.group for head in heads] == [f"{task}{part}" for task in ("small", "wrong") for part in parts]
+    assert [bool(head.dropped) for head in heads] == [False, True, True, True] * 2
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["partial"] == {
+        "mean_score": {"last_sentence": 0.0, "no_tools": 0.0, "question": 0.0},
+        "leaks": [],
+    }
+
+
+def test_dead_groups_are_gone_on_from(ramet: Ramet, server: ScriptedServer, tmp_path: Path) -> None:
+    """From points where some succeeded, within a budget; what came of it is said, and what could not be."""
+    (tmp_path / "mine.py").write_text(
+        "from runtime.rollouts import Own, Task\n"
+        "files = {f'ledgers/l{n}.txt': f'total: {n}' for n in (1, 2)}\n"
+        "one = Own('one', lambda member, _: float(member.result[:2] == '1 ') if member.kind == 'fork' else None)\n"
+        "none = Own('none', lambda member, _: 0.0)\n"
+        "tasks = [Task(id=i, prompt='add up', files=files, rewards=(r,)) for i, r in (('some', one), ('no', none))]\n"
+    )
+    out = tmp_path / "out.jsonl"
+    line = ("rollout", "mine:tasks", "--group", 2, "--out", out, "--url", server.url, "--revive")
+    ended = ramet(*line, 100_000, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rollouts = list(read_rollouts(out))
+    point = rollouts[4].head.info["revives"]
+    assert [rollout.head.group for rollout in rollouts[4:]] == [f"some@{point}"] * 2
+    revived = json.loads(ended.stdout.splitlines()[-1])["revived"]
+    assert revived["still_dead"] == [point]  # the script has no luck
+    assert list(revived["values"]) == [point]
+    assert revived["left"] == {"no": "there is no point after which only some succeeded"}
+    out.unlink()
+    ended = ramet(*line, 10, cwd=tmp_path)
+    revived = json.loads(ended.stdout.splitlines()[-1])["revived"]
+    assert (revived["attempts"], len(revived["left"])) == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -94,6 +167,9 @@ def test_in_sequence(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path
         (["story:survey", "--out", "o", "--group", "0"], ["--group"]),
         (["story:survey", "--out", "o", "--url", "localhost:1"], ["--url", "localhost:1"]),
         (["story:survey", "--out", "o", "--budget", "tokens=5"], ["--budget", "'tokens'"]),
+        (["story:survey", "--out", "o", "--replays", "2", "--sequential"], ["--replays", "--sequential"]),
+        (["story:survey", "--out", "o", "--partial", "--sequential"], ["--partial", "--sequential"]),
+        (["story:survey", "--out", "o", "--revive", "2", "--sequential"], ["--revive", "--sequential"]),
         ([".", "--out", "o"], ["TASKS"]),
     ],
 )

@@ -18,6 +18,7 @@ from runtime.rollouts.schema import (
     Rollout,
     RolloutCorrupt,
     Term,
+    Told,
     Turn,
     Versions,
     read_rollouts,
@@ -40,7 +41,15 @@ def small(name: str = "r") -> Rollout:
         turns=(Turn(start=2, end=4, finish="stop", prompt=2, cached=1),),
     )
     copy = Edge(
-        id=1, parent=0, agent="a2", kind="fork", tokens=(5,), sampled=(False,), logprobs=(None,), decision=(2, 4)
+        id=1,
+        parent=0,
+        agent="a2",
+        kind="fork",
+        tokens=(5,),
+        sampled=(False,),
+        logprobs=(None,),
+        decision=(2, 4),
+        told=(Told(at=0, agent="a1"), Told(at=0, agent="a1", sent=(0, 4))),
     )
     head = Head(
         v=VERSION,
@@ -148,3 +157,28 @@ def test_what_is_wrong_is_said() -> None:
     assert wrong(trunk) == ["leaf of a2: there is no edge 1"]
     bare = structs.replace(rollout.head, leaves=rollout.head.leaves[:1])
     assert verify(Rollout(head=bare, edges=rollout.edges)) == ["agent a2: has no leaf"]
+    assert "lies outside, at 1" in wrong(trunk, structs.replace(copy, told=(Told(at=1, agent="a1"),)))[0]
+    assert "a9, who told it" in wrong(trunk, structs.replace(copy, told=(Told(at=0, agent="a9"),)))[0]
+
+
+@pytest.mark.parametrize("step", [(0, 1), (0, -1), (1, 0), (2, 0)])
+def test_a_step_that_is_not_there(step: tuple[int, int]) -> None:
+    """A term of a step names an edge, and a turn of it; another one is said by name."""
+    rollout = small()
+
+    def of(step: tuple[int, int]) -> Rollout:
+        term = Term(name="neat", agent="a1", score=1.0, step=step)
+        return structs.replace(rollout, head=structs.replace(rollout.head, terms=(term,)))
+
+    assert verify(of((0, 0))) == []
+    assert verify(of(step)) == [f"term neat of a1: there is no turn {step[1]} of an edge {step[0]}"]
+
+
+def test_a_file_from_before_told_was_kept(tmp_path: Path) -> None:
+    """Is read, with nothing told."""
+    rollout = small()
+    old = structs.replace(rollout, edges=tuple(structs.replace(edge, told=()) for edge in rollout.edges))
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(written(old))
+    assert b"told" not in path.read_bytes()
+    assert list(read_rollouts(path)) == [old]
