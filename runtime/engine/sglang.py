@@ -293,12 +293,12 @@ class SGLang:
     async def load(self, weights: Path, version: str) -> None:
         """Serve other weights of the same model, a directory on the server's machine, under a name from now on.
 
+        Generations say which weights sampled them; `capacity` (SGLang 0.5.21) goes on naming those of the start.
         The cache is emptied: it was computed by others. To be called while nothing is in flight (`HeldEngine.held`):
         SGLang 0.5.21 changes the weights, and then says that it failed, if something is.
         """
         body = _encode({"model_path": str(weights), "weight_version": version, "flush_cache": True})
         await self._http.control("POST", "/update_weights_from_disk", body, timeout_s=CHANGE_S)
-        self._capacity = None  # which names the weights
 
     @contextmanager
     def _flying(self, session: str, sampling: Sampling) -> Iterator[_Flight]:

@@ -49,7 +49,6 @@ async def test_weights_change_while_agents_generate(real: Real) -> None:
                 assert await real.requests() == 0
                 await real.engine.load(Path(real.server.model), after)
                 changed = True
-        assert (await real.engine.capacity()).weight_version == after
     finally:
         await real.engine.load(Path(real.server.model), before)
     for span in spans:
