@@ -16,11 +16,14 @@ from __future__ import annotations
 import enum
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 __all__ = ["Origin", "Segment"]
 
 # Contexts up to here are encoded at each turn: at most 0.2 ms, and keeping it would take twice the ids' memory.
 ENCODED_ANEW_TOKENS = 2048
+# Segments whose JSON is kept as one piece: a turn of a long context joins a few dozen pieces, and not thousands.
+BLOCK = 64
 
 
 class Origin(enum.StrEnum):
@@ -39,6 +42,7 @@ class Segment:
 
     __slots__ = (
         "__weakref__",  # engines remember families by their root, for as long as there is one
+        "_block",
         "_json",
         "_logprobs",
         "_tokens",
@@ -71,12 +75,17 @@ class Segment:
         self.turn: int = begins + (parent.turn if parent else 0)
         self.depth: int = parent.depth + 1 if parent else 0  # segments before this one
         self._json: bytes | None = None
+        self._block: tuple[bytes, Segment | None] | None = None  # of every BLOCKth: JSON of so many, what they follow
+
+    @property
+    def added(self) -> int:
+        """How many tokens this segment adds to its path: `len(tokens)`, at no cost."""
+        return self.length - (self.parent.length if self.parent else 0)
 
     @property
     def tokens(self) -> memoryview[int]:
         """The tokens that this segment adds to its path."""
-        added = self.length - (self.parent.length if self.parent else 0)
-        return memoryview(self._tokens).cast("H" if len(self._tokens) == 2 * added else "I")
+        return memoryview(self._tokens).cast("H" if len(self._tokens) == 2 * self.added else "I")
 
     @property
     def logprobs(self) -> memoryview[float]:
@@ -101,19 +110,39 @@ class Segment:
         """`ids()` as a JSON array. Segments of long contexts are encoded once, so forks of a trunk only join bytes."""
         if self.length <= ENCODED_ANEW_TOKENS:
             return f"[{','.join(map(str, self.ids()))}]".encode()
-        return b"[" + b",".join([s._encoded() for s in reversed(list(self.path())) if s.tokens]) + b"]"
+        pieces: list[bytes] = [b"]"]
+        at: Segment | None = self
+        while at is not None:
+            if at.depth % BLOCK == BLOCK - 1:
+                piece, at = at._encoded_block()
+            else:
+                piece, at = at._encoded(), at.parent
+            if piece:
+                pieces += (piece, b",")
+        pieces[-1] = b"["
+        pieces.reverse()
+        return b"".join(pieces)  # one copy: of half a megabyte, each other one would cost as much as all the rest
 
     def _encoded(self) -> bytes:
         if self._json is None:
             self._json = ",".join(map(str, self.tokens)).encode()
         return self._json
 
+    def _encoded_block(self) -> tuple[bytes, Segment | None]:
+        if self._block is None:
+            segments = list(islice(self.path(), BLOCK))
+            joined = b",".join([s._encoded() for s in reversed(segments) if s._tokens])
+            for segment in segments:
+                segment._json = None  # kept once: who forks from amid a block encodes what is before the cut again
+            self._block = joined, segments[-1].parent
+        return self._block
+
     def forget_json(self, until: Segment | None) -> None:
         """Drop the encoded ids of the path after `until`: whoever was sent them has ended. They can be made again."""
         for segment in self.path():
             if segment is until:
                 return
-            segment._json = None
+            segment._json = segment._block = None
 
     def whole_turn(self) -> tuple[Segment | None, list[int]]:
         """For a sampled head: the given segment that its turn followed, and all the turn's tokens so far."""

@@ -210,7 +210,7 @@ class Admission:
             self._newcomers = {agent: ticket, **self._newcomers}
 
     def _new_tokens(self, head: Segment) -> int:
-        return sum(len(segment.tokens) for segment in self._uncounted(head))
+        return sum(segment.added for segment in self._uncounted(head))
 
     def _uncounted(self, head: Segment) -> Iterator[Segment]:
         for segment in head.path():
@@ -234,10 +234,10 @@ class Admission:
                     self._counts[gone.id] = count
                 else:
                     del self._counts[gone.id]
-                    self.held -= len(gone.tokens)
+                    self.held -= gone.added
                 gone = gone.parent
         for segment in reversed(added):
             count = self._counts.get(segment.id, 0)
             self._counts[segment.id] = count + 1
             if not count:
-                self.held += len(segment.tokens)
+                self.held += segment.added

@@ -42,6 +42,7 @@ class Account:
         "computed_tokens",
         "deadline",
         "depth",
+        "owner",
         "parent",
         "reserved",
         "sampled_tokens",
@@ -49,9 +50,15 @@ class Account:
     )
 
     def __init__(
-        self, parent: Account | None = None, budget: Budget | None = None, depth: int = 0, began: float = 0.0
+        self,
+        parent: Account | None = None,
+        budget: Budget | None = None,
+        depth: int = 0,
+        began: float = 0.0,
+        owner: str = "",
     ) -> None:
         self.parent = parent
+        self.owner = owner  # its agent; "" for the run's own account
         self.budget = budget
         self.depth = depth  # of its agent: 0 for a root, and for the run's own account
         self.began = began  # seconds of the run before it
@@ -72,24 +79,40 @@ class Account:
     def reserve(self, tokens: int, *, goes_on: bool = False) -> int:
         """Set aside up to `tokens` sampled tokens for one turn; returns how many were granted, 0 when it is over.
 
-        A turn that `goes_on` after an interruption has been counted already.
+        A turn that `goes_on` after an interruption has been counted already. `used_up` says which limit it was.
         """
+        if self.used_up(goes_on=goes_on) is not None:
+            return 0
         granted = tokens
+        for account in self.chain():
+            if account.budget is not None and account.budget.sampled_tokens is not None:
+                granted = min(granted, account.budget.sampled_tokens - account.sampled_tokens - account.reserved)
+        for account in self.chain():
+            account.reserved += granted
+        return granted
+
+    def used_up(self, *, goes_on: bool = False) -> str | None:
+        """Which limit keeps this account's agent from another turn, in words; None if none does."""
         for account in self.chain():
             limit = account.budget
             if limit is None:
                 continue
-            if limit.turns is not None and account.turns >= limit.turns and not goes_on:
-                return 0
-            if limit.computed_tokens is not None and account.computed_tokens >= limit.computed_tokens:
-                return 0
-            if limit.sampled_tokens is not None:
-                granted = min(granted, limit.sampled_tokens - account.sampled_tokens - account.reserved)
-        if granted <= 0:
-            return 0
-        for account in self.chain():
-            account.reserved += granted
-        return granted
+            for spent, most, name in (
+                (account.turns, None if goes_on else limit.turns, "turns"),
+                (account.computed_tokens, limit.computed_tokens, "computed_tokens"),
+                (account.sampled_tokens + account.reserved, limit.sampled_tokens, "sampled_tokens"),
+            ):
+                if most is not None and spent >= most:
+                    return account.over(name, most)
+        return None
+
+    def over(self, name: str, most: float) -> str:
+        """The sentence for a limit of this account that was reached. `name` is a field of Budget."""
+        return f"the budget is used up: {most} {name.replace('_', ' ')} ({self.limit_name(name)})"
+
+    def limit_name(self, name: str) -> str:
+        """Whose limit it is, and how a person would change it."""
+        return f"the {name} of {self.owner}" if self.owner else f"--budget {name}"
 
     def settle(self, granted: int) -> None:
         """Give a reservation back, after its turn was charged or came to nothing."""
@@ -108,9 +131,11 @@ class Account:
             if limit is None:
                 continue
             if self.depth + 1 - account.depth > limit.depth:
-                return f"agents may be {limit.depth} generations deep, and you are there: do it yourself"
+                most = f"agents may be {limit.depth} generations deep, and you are there: do it yourself"
+                return f"{most} ({account.limit_name('depth')})"
             if account.alive + newcomers > limit.agents:
-                return f"{account.alive} agents are alive and at most {limit.agents} may be: create fewer, or wait"
+                most = f"{account.alive} agents are alive and at most {limit.agents} may be: create fewer, or wait"
+                return f"{most} ({account.limit_name('agents')})"
         return None
 
     def charge(self, sampled: int, computed: int, *, turns: int = 1) -> None:

@@ -10,7 +10,7 @@ while some lies there.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import anyio
 from anyio.abc import TaskStatus
@@ -71,7 +71,7 @@ class Mail:
 
         Delivered again after a crash it is the same letter. Raises ToolRefused.
         """
-        recipients = tuple(dict.fromkeys(name for each in to for name in self._named(each, agent)))
+        recipients = tuple(dict.fromkeys(self._named(to, agent)))
         letter = Letter(
             id=f"{agent.id}-s{agent.head.id}-{len(agent.started)}",
             sender=agent.id,
@@ -125,19 +125,25 @@ class Mail:
         """Notice what people drop into mailboxes, until cancelled. Reports when the watch is in place."""
         await watch_mail(self._layout, self.wake, stop=self._over, task_status=task_status)
 
-    def _named(self, name: str, sender: Agent) -> list[str]:
-        if name == HUMAN:
-            return [HUMAN]
-        living = [agent.id for agent in self._state.agents.values() if agent.outcome is None and agent is not sender]
-        if name == ALL:
-            if not living:
-                raise ToolRefused("send: there is nobody else; people read what is sent to human")
-            return living
-        found = self._state.agents.get(name)
-        if found is sender:
-            raise ToolRefused("send: that is you")
-        if found is None:
-            raise ToolRefused(f"send: there is no agent {name!r}; there are {', '.join(living[:40]) or 'no others'}")
-        if found.outcome is not None:
-            raise ToolRefused(f"send: {name} has ended ({found.outcome}); its result is {found.result[:200]!r}")
-        return [name]
+    def _named(self, names: Sequence[str], sender: Agent) -> Iterator[str]:
+        """Whom `names` mean; the living are looked for once, however many names there are. Raises ToolRefused."""
+        living: list[str] | None = None
+        for name in names:
+            found = self._state.agents.get(name)
+            if name == HUMAN or (found is not None and found is not sender and found.outcome is None):
+                yield name
+            elif found is sender:
+                raise ToolRefused("send: that is you")
+            elif found is not None:
+                raise ToolRefused(f"send: {name} has ended ({found.outcome}); its result is {found.result[:200]!r}")
+            else:
+                living = self._living(sender) if living is None else living
+                if name != ALL:
+                    there = ", ".join(living[:40]) or "no others"
+                    raise ToolRefused(f"send: there is no agent {name!r}; there are {there}")
+                if not living:
+                    raise ToolRefused("send: there is nobody else; people read what is sent to human")
+                yield from living
+
+    def _living(self, sender: Agent) -> list[str]:
+        return [agent.id for agent in self._state.agents.values() if agent.outcome is None and agent is not sender]

@@ -19,6 +19,7 @@ import structlog
 
 from agents.chat import Chat
 from agents.context import Origin, Segment
+from runtime.fit import Fit
 from runtime.records import (
     VERSION,
     Begun,
@@ -59,7 +60,7 @@ _FRAME = re.compile(r"<\|im_end\|>\n?|<\|im_start\|>(?:assistant|user)\n?|</?too
 
 def records(layout: RunLayout) -> Iterator[Record]:
     """The records of a run's journal, in order. Raises JournalCorrupt, naming file and line."""
-    return _decoded(read_journal(layout.journal))
+    return _decoded(read_journal(layout.journal), Fit())
 
 
 class Follower:
@@ -68,14 +69,15 @@ class Follower:
     def __init__(self, layout: RunLayout) -> None:
         self._layout = layout
         self._lines: JournalReader | None = None
+        self._fit = Fit()
 
     def new(self) -> Iterator[Record]:
         """The records that have come since the last time. Raises JournalCorrupt."""
         self._lines = read_journal(self._layout.journal, self._lines)
-        return _decoded(self._lines)
+        return _decoded(self._lines, self._fit)
 
 
-def _decoded(lines: JournalReader) -> Iterator[Record]:
+def _decoded(lines: JournalReader, fit: Fit) -> Iterator[Record]:
     for line in lines:
         try:
             record = decode_record(line)
@@ -83,6 +85,8 @@ def _decoded(lines: JournalReader) -> Iterator[Record]:
             raise lines.corrupt(str(error)) from error
         if lines.line == 1 and not (isinstance(record, Opened) and record.version == VERSION):
             raise lines.corrupt(f"not the header of a version {VERSION} journal")
+        if problem := fit.problem(record):
+            raise lines.corrupt(problem)
         yield record
 
 
@@ -144,9 +148,9 @@ class Recorder:
             self.close()
             raise
         self._clock.begin(self.state.last_at)
-        if last is not None:
+        if last is not None:  # else it died before its header, and nothing has happened that could go on
             self._write(last, again=True)  # the process may have died between the record and its readable form
-        self.commit(Resumed())
+            self.commit(Resumed())
 
     def read_with(self, chat: Chat) -> None:
         """Name the chat format that tokens are put into readable words with."""

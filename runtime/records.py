@@ -7,6 +7,8 @@ record says. `at` is wall-clock seconds since 1970: recorded, never acted upon.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from agents.host import Outcome, Reply
@@ -25,6 +27,7 @@ __all__ = [
     "Given",
     "Judged",
     "Opened",
+    "Outage",
     "Paused",
     "Record",
     "Resumed",
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 VERSION = 1
+
+Token = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # what a segment can hold
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -78,7 +83,7 @@ class Started(_Record, frozen=True, kw_only=True):
 
     agent: str
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     task: str
     budget: Budget | None = None
     parent: str | None = None
@@ -94,7 +99,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     agent: str
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     task: str
     place: str | None = None
 
@@ -126,7 +131,7 @@ class Sampled(_Record, frozen=True, kw_only=True):
 
     agent: str
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     logprobs: tuple[float, ...]
     finish: FinishReason
     prompt_tokens: int
@@ -150,7 +155,7 @@ class Given(_Record, frozen=True, kw_only=True):
 
     agent: str
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     told: tuple[str, ...] = ()
     mail: tuple[str, ...] = ()
 
@@ -161,7 +166,7 @@ class Rewound(_Record, frozen=True, kw_only=True):
     agent: str
     to: int
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     told: tuple[str, ...] = ()
 
 
@@ -170,7 +175,7 @@ class Succeeded(_Record, frozen=True, kw_only=True):
 
     agent: str
     segment: int
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
 
 
 class CallStarted(_Record, frozen=True, kw_only=True):
@@ -229,6 +234,13 @@ class Ended(_Record, frozen=True, kw_only=True):
     changes: str = ""
 
 
+class Outage(_Record, frozen=True, kw_only=True):
+    """The engine does not answer any more, for a `reason`; or (`over`) it answers again."""
+
+    reason: str = ""
+    over: bool = False
+
+
 class Resumed(_Record, frozen=True, kw_only=True):
     """The run goes on after it had stopped."""
 
@@ -257,6 +269,7 @@ Record = (
     | Paused
     | Named
     | Ended
+    | Outage
     | Resumed
     | Closed
 )

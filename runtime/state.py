@@ -25,6 +25,7 @@ from runtime.records import (
     Judged,
     Named,
     Opened,
+    Outage,
     Paused,
     Record,
     Resumed,
@@ -57,6 +58,7 @@ class RunState:
         self.rewinds = 0
         self.successions = 0
         self.short_tokens = 0
+        self.outage: Outage | None = None  # since when, and why, the engine does not answer
         self.started_at = 0.0
         self.last_at = 0.0
         self.active_s = 0.0  # wall time that the run was alive: the time between a crash and its resume not counted
@@ -141,9 +143,12 @@ class RunState:
                 agent.outcome, agent.result, agent.activity = record.outcome, record.result, ""
                 agent.changes = record.changes
                 self.accounts[agent.id].lived(-1)
+            case Outage():
+                self.outage = None if record.over else record
             case Resumed():
-                pass
+                self.outage = None
             case Closed():
+                self.outage = None
                 self.outcome, self.result = record.outcome, record.result
             case _:
                 assert_never(record)
@@ -158,7 +163,7 @@ class RunState:
         agent.last_result = last.text if last is not None and not last.error else ""
         agent.head = head
         agent.delivered.update(dict.fromkeys(told, head.id))
-        agent.started, agent.replies, agent.activity, agent.interrupted = {}, {}, "", False
+        agent.started, agent.replies, agent.activity, agent.interrupted, agent.cut = {}, {}, "", False, False
 
     def _born(self, agent: Agent, budget: Budget | None) -> None:
         self.agents[agent.id] = agent
@@ -166,7 +171,7 @@ class RunState:
         if agent.parent is not None:
             self.agents[agent.parent].children.append(agent.id)
             above = self.accounts[agent.parent]
-        self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.active_s)
+        self.accounts[agent.id] = account = Account(above, budget, agent.depth, self.active_s, agent.id)
         account.lived(1)
 
     def _started(self, record: Started) -> None:
@@ -222,6 +227,7 @@ class RunState:
         self.segments[record.segment] = agent.head
         turns = 0 if agent.interrupted else 1  # what was interrupted goes on in the same turn
         agent.interrupted = record.finish is FinishReason.ABORT
+        agent.cut = record.finish is FinishReason.LENGTH
         agent.activity = ""
         agent.turns += turns
         agent.sampled_tokens += len(record.tokens)

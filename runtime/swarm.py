@@ -31,7 +31,7 @@ from msgspec import structs
 from agents.agent import live
 from agents.chat import Chat
 from agents.host import Agent, Outcome, Reply, ToolRefused
-from agents.told import interview_note, project_text, result_line
+from agents.told import cut_turn_text, interview_note, project_text, result_line
 from agents.tools import TOOLS, Tool, schema
 from agents.tools.calc import RESULTS
 from runtime.budget import Account, Budget
@@ -42,7 +42,7 @@ from runtime.mail import Mail
 from runtime.onboarding import Onboarding
 from runtime.places import Places
 from runtime.recorder import Observer, Recorder
-from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Named, Returned, Settings, Started
+from runtime.records import CallEnded, CallStarted, Closed, Ended, Given, Named, Outage, Returned, Settings, Started
 from runtime.review import Review
 from runtime.state import RunState
 from runtime.stats import Stats, count
@@ -137,12 +137,7 @@ class Swarm:
             self._recorder.read_with(chat)
             self._recorder.observers.extend(self._observers)
             if self._resume is not None:
-                self._recorder.reopen()
-                self._settings = self.state.settings
-                if Path(self._settings.model).name != Path(model).name:
-                    raise EngineRefused(
-                        f"{layout.root}: the run was made with model {self._settings.model}, the engine serves {model}"
-                    )
+                self._reopen(model)
             self._places = Places(layout, unsandboxed=self._settings.unsandboxed)
             self._mail = Mail(layout, self._recorder.state)
             self._mail.open_office()
@@ -185,6 +180,17 @@ class Swarm:
             return handled
         finally:
             self._recorder.close()
+
+    def _reopen(self, model: str) -> None:
+        self._recorder.reopen()
+        if not self.state.run:
+            return  # it died before its header: it begins now
+        self._settings = self.state.settings
+        made_with = self._settings.model
+        if Path(made_with).name != Path(model).name:
+            raise EngineRefused(
+                f"{self.layout.root}: the run was made with model {made_with}, the engine serves {model}"
+            )
 
     def _close(self) -> None:
         for agent in list(self.state.agents.values()):
@@ -326,8 +332,9 @@ class Swarm:
         if self._onboarding.dallies(agent):
             self._end(agent, Outcome.FAILED, f"{agent.id} never began")
             return
-        deadline = min(self._deadline(account) for account in self._account(agent).chain())
-        taken = Taken.OUT_OF_BUDGET
+        first = min(self._account(agent).chain(), key=self._deadline)
+        deadline = self._deadline(first)
+        taken = Taken.OUT_OF_TIME
         # No scope where there is no deadline: ten thousand agents wait here at once.
         with anyio.move_on_at(deadline) if deadline < math.inf else nullcontext():
             try:
@@ -338,17 +345,21 @@ class Swarm:
                 return
         if taken is Taken.YES:
             self._answered = True
-        elif taken is Taken.OUT_OF_BUDGET:
-            self._end(agent, Outcome.OUT_OF_BUDGET, "the budget is used up")
-        else:
+        elif taken is Taken.CONTEXT_FULL:
             self._succeed(agent)
+        elif taken is Taken.OUT_OF_TIME and first.budget is not None:
+            self._end(agent, Outcome.OUT_OF_BUDGET, first.over("seconds", first.budget.seconds or 0))
+        else:
+            why = self._account(agent).used_up(goes_on=agent.interrupted)
+            self._end(agent, Outcome.OUT_OF_BUDGET, why or "the budget is used up")
 
     async def give(self, agent: Agent, texts: Sequence[str]) -> None:
         """See Host."""
         told = {name for reply in agent.replies.values() for name in reply.told}
         news = self._family.news(agent, told)
         letters = self._mail.unread(agent)
-        lines = [result_line(child) for child in news]
+        lines = [cut_turn_text(len(agent.head.tokens), self._settings.turn_tokens)] if agent.cut else []
+        lines += [result_line(child) for child in news]
         tokens = tuple(self._telling.extension(agent, texts, lines, [self._mail.text(letter) for letter in letters]))
         self._recorder.commit(
             Given(
@@ -543,11 +554,13 @@ class Swarm:
             if await self._engine.healthy():
                 return False
             pause_s = LOOK_SECONDS
+            self._recorder.commit(Outage(reason=str(error)))
             while self._answered and anyio.current_time() < failed_at + self._patience_s:
                 await anyio.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, MOST_LOOK_SECONDS)
                 if await self._engine.healthy():
                     self._back_at = anyio.current_time()
+                    self._recorder.commit(Outage(over=True))
                     _log.info("the engine is back", gone_s=round(self._back_at - failed_at, 1))
                     return True
             raise error

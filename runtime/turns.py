@@ -39,6 +39,7 @@ class Taken(enum.Enum):
     YES = enum.auto()
     CONTEXT_FULL = enum.auto()
     OUT_OF_BUDGET = enum.auto()
+    OUT_OF_TIME = enum.auto()  # said by whoever set the deadline
 
 
 class _Gate:

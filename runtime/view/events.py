@@ -5,6 +5,8 @@ Every object has `event`; agents are named by `agent`. Tokens and seconds throug
     run_started    run, dir, model                      once, of a new run
     run_resumed    run, dir, model                      instead of it, of a resumed one
     engine         message                              what is being done to get the engine ready
+    engine_away    reason                               it does not answer any more: the agents wait for it
+    engine_back                                         it answers again
     agent_started  agent, parent (or null), task
     turn           agent, turn, sampled_tokens, prompt_tokens, cached_tokens, finish, seconds
     call_started   agent, call                          `call`: the tool, and on what
@@ -32,6 +34,7 @@ from runtime.records import (
     Ended,
     Forked,
     Opened,
+    Outage,
     Record,
     Rewound,
     Sampled,
@@ -92,6 +95,10 @@ class Events:
                 self._write("rewound", agent=record.agent, to=f"t{self._turn_of(record.to)}")
             case Succeeded():
                 self._write("succeeded", agent=record.agent)
+            case Outage(over=True):
+                self._write("engine_back")
+            case Outage():
+                self._write("engine_away", reason=record.reason)
             case Ended():
                 self._write("agent_ended", agent=record.agent, outcome=record.outcome, result=record.result)
             case _:

@@ -88,9 +88,13 @@ def totals(state: RunState, now: float) -> str:
     prompt = sum(agent.prompt_tokens for agent in agents)
     cached = sum(agent.cached_tokens for agent in agents)
     share = f" ({cached / prompt:.0%} of prompts cached)" if prompt else ""
+    away = ""
+    if state.outage is not None:
+        reason = one_line(state.outage.reason)
+        away = f"the engine has not answered for {clock(now - state.outage.at)} ({reason}) | "
     # What a narrow terminal cuts off comes last.
     return (
-        f"{clock(now - state.started_at)} | {_plural(len(agents), 'agent')}, {state.alive} alive, "
+        f"{clock(now - state.started_at)} | {away}{_plural(len(agents), 'agent')}, {state.alive} alive, "
         f"{_plural(sum(a.turns for a in agents), 'turn')} | budget {state.account.left():.0%} | "
         f"sampled {sum(a.sampled_tokens for a in agents):,}, computed {prompt - cached:,}{share}"
     )

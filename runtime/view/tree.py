@@ -82,7 +82,14 @@ def nested(state: RunState, times: Times) -> dict[str, object]:
             siblings = made[agent.parent]["children"]
             assert isinstance(siblings, list)
             siblings.append(one)
-    return {"run": state.run, "outcome": state.outcome, "result": state.result, "agents": roots}
+    away = None if state.outage is None else {"since": state.outage.at, "reason": state.outage.reason}
+    return {
+        "run": state.run,
+        "outcome": state.outcome,
+        "result": state.result,
+        "engine_away": away,
+        "agents": roots,
+    }
 
 
 def _count(state: RunState) -> tuple[dict[str, int], dict[str, int]]:

@@ -44,6 +44,7 @@ def test_a_context_only_grows(turns: list[tuple[str, str, bool]]) -> None:
         head = given_
 
 
+@settings(deadline=None)
 @given(texts)
 def test_told_text_has_no_structure(told: str) -> None:
     """Text that comes from outside adds no structural token, whatever it spells."""

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.context import ENCODED_ANEW_TOKENS, Origin, Segment
+from agents.context import BLOCK, ENCODED_ANEW_TOKENS, Origin, Segment
 
 # Ids of small vocabularies, and of any: they are kept in different sizes.
 tokens = st.one_of(st.lists(st.integers(0, most), max_size=6) for most in (300, 2**16, 2**32 - 1))
@@ -76,3 +76,16 @@ def test_a_fork_copies_nothing() -> None:
     assert encoded is not None
     assert trunk._json is encoded
     assert left.parent is right.parent
+
+
+def test_json_of_a_path_of_many_blocks_is_that_of_its_ids() -> None:
+    """However deep a path is, wherever it is cut, whatever was forgotten: `json()` is `ids()` in JSON."""
+    path: list[Segment] = []
+    for number in range(3 * BLOCK + 5):
+        tokens = list(range(number, number + number % 40))
+        path.append(Segment(number, path[-1] if path else None, list(Origin)[number % 2], tokens))
+    forks = [Segment(1000 + at, path[at], Origin.GIVEN, [7] * 2100) for at in (1, BLOCK - 2, BLOCK - 1, BLOCK, 150)]
+    for again in range(2):
+        for head in (*path[:: BLOCK // 2], path[-1], *forks):
+            assert json.loads(head.json()) == head.ids(), again
+        path[-1].forget_json(path[BLOCK // 2])

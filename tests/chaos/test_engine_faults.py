@@ -13,8 +13,8 @@ from runtime.engine._circuit import FAILURES
 from runtime.engine.base import EngineUnavailable
 from runtime.engine.scripted import text_policy
 from runtime.engine.sglang import ATTEMPTS, SGLang
-from runtime.recorder import load
-from runtime.records import Record, Sampled, Settings
+from runtime.recorder import load, records
+from runtime.records import Outage, Record, Sampled, Settings
 from runtime.swarm import Swarm
 from tests.chaos.leftovers import nothing_held, nothing_left
 from tests.chaos.server import FAULTS, Chaos, chaos
@@ -94,6 +94,9 @@ async def test_a_server_that_is_gone_for_a_while(tmp_path: Path) -> None:
         ended.set()
     assert (result.outcome, result.text) == (Outcome.FINISHED, str(sum(FIGURES)))
     assert load(swarm.layout).outcome is Outcome.FINISHED
+    outages = [record for record in records(swarm.layout) if isinstance(record, Outage)]
+    assert [record.over for record in outages] == [False, True] * (len(outages) // 2)
+    assert outages[0].reason
 
 
 async def test_a_server_that_stays_away_stops_the_run(tmp_path: Path) -> None:

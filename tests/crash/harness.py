@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from runtime.records import CallEnded, CallStarted, Forked, Given, Record, Rewou
 from runtime.state import RunState
 from tests.crash.child import FINISHED, Orders, picture
 from tests.crash.script import ANSWER, LEAD, LETTERS
-from workspace import RunLayout
+from workspace import Letter, Post, RunLayout
 
 __all__ = ["Children", "Kills", "broken", "children", "killed_run"]
 
@@ -69,6 +69,7 @@ class Kills(msgspec.Struct):
     """What was done to one run."""
 
     kills: int = 0
+    letters: list[str] = []  # ids of those that somebody dropped into the lead's mailbox between two of them
     cut_bytes: int = 0
     cuts: int = 0
 
@@ -98,6 +99,8 @@ def killed_run(place: Path, chances: random.Random, kills: int, forked: Children
             assert after.startswith(whole), "a committed line was lost"
         for run in RunLayout.all(directory):
             _power_cut(run.journal, place / "durable", chances, done)
+            if run.mail(LEAD).is_dir() and chances.random() < 0.3:
+                _drop(run, done)
 
 
 def _power_cut(journal: Path, shared: Path, chances: random.Random, done: Kills) -> None:
@@ -113,8 +116,16 @@ def _power_cut(journal: Path, shared: Path, chances: random.Random, done: Kills)
         done.cuts += 1
 
 
-def broken(place: Path, layout: RunLayout) -> list[str]:
-    """The invariants that the finished run does not keep, in words."""
+def _drop(run: RunLayout, done: Kills) -> None:
+    """A person writes to the lead, who may be dead at the moment."""
+    id = f"person-{done.kills}"
+    letter = Letter(id=id, sender="human", to=(LEAD,), subject="hello", body="there", date=0.0)
+    Post(run).deliver(letter)
+    done.letters.append(id)
+
+
+def broken(place: Path, layout: RunLayout, dropped: Sequence[str] = ()) -> list[str]:
+    """The invariants that the finished run does not keep, in words. `dropped`: letters of people to the lead."""
     said: list[str] = []
     history = list(records(layout))
     state = RunState.replay(history)
@@ -129,7 +140,8 @@ def broken(place: Path, layout: RunLayout) -> list[str]:
     said += [
         *_histories(layout, history),
         *_calls(place, history),
-        *_letters(history),
+        *_command(layout, history),
+        *_letters(layout, history, dropped),
         *_turns(history, state),
         *_budgets(state),
     ]
@@ -184,13 +196,31 @@ def _histories(layout: RunLayout, history: list[Record]) -> Iterator[str]:
             yield f"the history of {agent} has {found} paragraphs of {paragraphs}"
 
 
-def _letters(history: list[Record]) -> Iterator[str]:
-    """The lead was told every letter once."""
+def _command(layout: RunLayout, history: list[Record]) -> Iterator[str]:
+    """The shell command ran once where the journal says that it ended, and at most once where it was cut off."""
+    log = layout.directory / "shell.log"
+    lines = Counter(log.read_text().splitlines()) if log.exists() else Counter[str]()
+    replies = [r.reply for r in history if isinstance(r, CallEnded) and r.reply.did.startswith("ran `echo begun")]
+    passed = sum(not reply.note for reply in replies)  # where no file may grow, the sandbox's own limits cannot be set
+    if lines["begun"] > 1 or lines["ended"] > lines["begun"] or len(replies) > 1:
+        yield f"the command ran more than once: {dict(lines)}"
+    if passed and (lines["begun"], lines["ended"]) != (1, 1):
+        yield f"the command ended and left {dict(lines)}"
+
+
+def _letters(layout: RunLayout, history: list[Record], dropped: Sequence[str]) -> Iterator[str]:
+    """The lead was told every letter once; what came after its last turn is unread."""
     told = Counter(letter for record in history if isinstance(record, Given) for letter in record.mail)
     yield from (f"the letter {letter} was told {times} times" for letter, times in told.items() if times > 1)
-    lead = sum(len(record.mail) for record in history if isinstance(record, Given) and record.agent == LEAD)
-    if lead != len(LETTERS):
-        yield f"the lead was told {lead} letters of {len(LETTERS)}"
+    known = {
+        letter for record in history if isinstance(record, Given) and record.agent == LEAD for letter in record.mail
+    }
+    unread = {letter.id for letter in Post(layout).unread(LEAD)}
+    if len(known - set(dropped)) != len(LETTERS):
+        yield f"the lead was told {len(known - set(dropped))} letters of {len(LETTERS)}"
+    for letter in dropped:
+        if (letter in known) == (letter in unread):
+            yield f"the dropped letter {letter} is {'told and unread' if letter in known else 'gone'}"
 
 
 def _turns(history: list[Record], state: RunState) -> Iterator[str]:

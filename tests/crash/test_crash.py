@@ -62,7 +62,7 @@ def test_kills(forked: Children, capsys: pytest.CaptureFixture[str]) -> None:
         seed = chances.getrandbits(32)
         with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
             layout, done = killed_run(Path(directory), random.Random(seed), min(KILLS_A_RUN, KILLS - kills), forked)
-            assert broken(Path(directory), layout) == [], f"seed {seed}"
+            assert broken(Path(directory), layout, done.letters) == [], f"seed {seed}"
             assert done.kills, f"seed {seed}: the run ended before it was killed"
         runs, kills, cuts, lost = runs + 1, kills + done.kills, cuts + done.cuts, lost + done.cut_bytes
     with capsys.disabled():

@@ -24,7 +24,7 @@ from agents.tools import TOOLS, read_call
 from agents.tools.calc import calculate
 from runtime.cli._options import read_budget, read_task
 from runtime.errors import BadInput
-from runtime.recorder import records
+from runtime.recorder import load, records
 from tests.support import SPECIAL, STRUCTURAL, tiny_chat, tiny_model
 from workspace import JournalCorrupt, RunLayout, find_skills, read_conventions
 from workspace._letters import Malformed, parse, render
@@ -169,6 +169,92 @@ def read_journal(data: bytes) -> None:
         assert error.line >= 1
 
 
+@functools.cache
+def _run() -> tuple[tuple[str, object], ...]:
+    """The journal of a small run with all that the state keeps, as objects."""
+    lead, copies = "a1", [{"agent": f"a{n}", "segment": n + 1, "tokens": [5], "task": "t"} for n in (2, 3)]
+    turn = {"logprobs": [-0.5], "finish": "stop", "prompt_tokens": 3, "cached_tokens": 0}
+    rows: list[tuple[str, dict[str, object]]] = [
+        ("opened", {"version": 1, "run": RUN, "settings": {}}),
+        ("started", {"agent": lead, "segment": 1, "tokens": [1, 2, 3], "task": "t"}),
+        ("sampled", {"agent": lead, "segment": 2, "tokens": [4], **turn}),
+        ("callstarted", {"agent": lead, "index": 0, "name": "fork"}),
+        ("forked", {"agent": lead, "segment": 2, "copies": copies, "called_by": 2}),
+        ("sampled", {"agent": "a2", "segment": 5, "tokens": [6], **turn}),
+        ("ended", {"agent": "a2", "outcome": "finished", "result": "r"}),
+        ("warmed", {"agent": "a3", "segment": 2, "prompt_tokens": 4, "cached_tokens": 3}),
+        ("callended", {"agent": lead, "index": 0, "reply": {"text": "x", "told": ["a2"], "did": "d"}}),
+        ("given", {"agent": lead, "segment": 6, "tokens": [7], "told": ["a2"], "mail": ["m"]}),
+        ("rewound", {"agent": lead, "to": 1, "segment": 7, "tokens": [8]}),
+        ("succeeded", {"agent": lead, "segment": 8, "tokens": [9]}),
+        (
+            "started",
+            {"agent": "a4", "segment": 9, "tokens": [1], "task": "t", "parent": lead, "tasks": ["u"], "questions": 1},
+        ),
+        (
+            "forked",
+            {
+                "agent": "a4",
+                "segment": 8,
+                "answers": True,
+                "copies": [{"agent": "a5", "segment": 10, "tokens": [1], "task": "?"}],
+            },
+        ),
+        ("begun", {"agent": "a4", "understanding": "u"}),
+        ("judged", {"agent": "a3", "accepted": True}),
+        ("returned", {"agent": lead, "segment": 8, "reason": "r"}),
+        ("paused", {"agent": lead, "paused": True}),
+        ("named", {"agent": "a3", "name": "n"}),
+        ("outage", {"reason": "gone"}),
+        ("resumed", {}),
+        ("ended", {"agent": lead, "outcome": "finished"}),
+        ("closed", {"outcome": "finished"}),
+    ]
+    return tuple((kind, fields) for kind, fields in rows)
+
+
+VALUES = (
+    st.sampled_from(["a1", "a2", "a3", "a9", "a02", "", 0, 1, 2, 3, -1, 99, 2**40, None, [], [2**33], True, "finished"])
+    | JSON
+)
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 22),
+        st.sampled_from(["drop", "twice", "swap", "to the end", *["agent", "segment", "tokens", "to", "parent", "copies", "index", "told", "logprobs", "at", "answers", "budget"]]),
+        VALUES,
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+def fold_run(edits: list[tuple[int, str, Any]]) -> None:
+    """A run whose records were dropped, doubled, moved or changed folds to a state, or a line is named."""
+    rows: list[dict[str, Any]] = [{"record": kind, **dict(fields)} for kind, fields in _run()]  # type: ignore[call-overload]
+    for at, what, value in edits:
+        at %= len(rows)
+        match what:
+            case "drop" if len(rows) > 1:
+                del rows[at]
+            case "twice":
+                rows.insert(at, rows[at])
+            case "swap":
+                rows[at], rows[at - 1] = rows[at - 1], rows[at]
+            case "to the end":
+                rows.append(rows.pop(at))
+            case _:
+                rows[at] = {**rows[at], what: value}
+    layout = _layout()
+    layout.journal.write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode())
+    try:
+        state = load(layout)
+    except JournalCorrupt as error:
+        assert error.line >= 1
+        assert edits
+        return
+    assert state.alive == sum(agent.outcome is None for agent in state.agents.values())
+    assert state.next_segment == max(state.segments, default=0) + 1
+
+
 def read_task_file(data: bytes) -> None:
     """A file that holds a task is a text, or bad input in one line."""
     path = _home() / "task.md"
@@ -245,7 +331,8 @@ TARGETS: dict[str, tuple[Target, float]] = {
     "arguments": (Target(st.tuples(NAMES, ARGUMENTS), read_arguments), 0.15),
     "expressions": (Target(SUMS, calculated), 0.1),
     "letters": (Target(MAIL, read_letter), 0.15),
-    "journals": (Target(JOURNAL, read_journal), 0.1),
+    "journals": (Target(JOURNAL, read_journal), 0.05),
+    "states": (Target(EDITS, fold_run), 0.05),
     "task files": (Target(st.binary(max_size=40), read_task_file), 0.04),
     "options": (Target(BUDGET, read_words), 0.05),
     "projects": (Target(PROJECT, read_project), 0.05),

@@ -59,3 +59,32 @@ def test_never_overspent(limit: int, turns: list[tuple[int, int, int]]) -> None:
     assert root.sampled_tokens == charged
     assert all(a.reserved == 0 for a in accounts)
     assert 0 <= root.left() <= 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(turns=1), "1 turns (--budget turns)"),
+        (Budget(sampled_tokens=7), "7 sampled tokens (--budget sampled_tokens)"),
+        (Budget(computed_tokens=5), "5 computed tokens (--budget computed_tokens)"),
+    ],
+)
+def test_the_limit_that_was_reached_is_named(budget: Budget, said: str) -> None:
+    """Which limit grants no more, and whose: the run's by its flag, a subtree's by its agent."""
+    root = Account(budget=budget)
+    child = Account(root, owner="a2")
+    assert child.used_up() is None
+    child.charge(7, 5)
+    assert (child.used_up(), child.reserve(1)) == (f"the budget is used up: {said}", 0)
+    own = Account(root, Budget(sampled_tokens=0), owner="a3")
+    assert own.used_up() == "the budget is used up: 0 sampled tokens (the sampled_tokens of a3)"
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_nothing_is_granted_exactly_when_a_limit_is_named(sampled: int, computed: int, turns: int, on: bool) -> None:
+    """`used_up` is silent if and only if `reserve` grants something."""
+    root = Account(budget=Budget(sampled_tokens=2, computed_tokens=2, turns=2))
+    child = Account(root, Budget(sampled_tokens=1, turns=None))
+    child.charge(sampled, computed, turns=turns)
+    named = child.used_up(goes_on=on)
+    assert bool(child.reserve(5, goes_on=on)) == (named is None)

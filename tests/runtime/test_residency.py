@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agents.context import Origin, Segment
 from runtime.residency import Residency
 
@@ -52,3 +57,58 @@ def test_a_reply_that_found_less_is_believed() -> None:
     assert belief.found(head, 0) == 14
     assert belief.expected(head) == 0
     assert belief.found(head, 0) == 0
+
+
+class Slow:
+    """The same belief, walking whole paths: what `Residency` must equal."""
+
+    def __init__(self, pool: int) -> None:
+        self.pool, self.segments = pool, OrderedDict[int, int]()
+
+    def expected(self, head: Segment) -> int:
+        found = 0
+        for segment in reversed(list(head.path())):
+            if segment.id not in self.segments:
+                break
+            found = segment.length - (segment.origin is Origin.SAMPLED)
+        return max(0, min(found, head.length - 1))
+
+    def computed(self, head: Segment) -> None:
+        for segment in head.path():
+            self.segments[segment.id] = len(segment.tokens)
+            self.segments.move_to_end(segment.id)
+        while sum(self.segments.values()) > self.pool:
+            self.segments.popitem(last=False)
+
+    def found(self, head: Segment, cached: int) -> int:
+        short = max(0, self.expected(head) - cached)
+        for segment in head.path() if short else ():
+            if segment.length <= cached:
+                break
+            self.segments.pop(segment.id, None)
+        return short
+
+
+@settings(deadline=None)
+@given(
+    st.integers(5, 60),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=20),
+    st.lists(st.tuples(st.sampled_from(["computed", "found", "expected"]), st.integers(0, 30), st.integers(0, 40))),
+)
+def test_a_belief_that_walks_little_is_the_one_that_walks_it_all(
+    pool: int, made: list[tuple[int, int]], steps: list[tuple[str, int, int]]
+) -> None:
+    """Whatever is computed, found missing and forgotten, in any tree: the same is expected of every head."""
+    tree: list[Segment] = []
+    for number, (parent, length) in enumerate(made):
+        above = tree[parent % (number + 1)] if parent % (number + 1) < number else None
+        tree.append(Segment(number, above, list(Origin)[length % 2], [0] * length))
+    fast, slow = Residency(pool), Slow(pool)
+    for step, which, cached in steps:
+        head = tree[which % len(tree)]
+        if step == "computed":
+            fast.computed(head)
+            slow.computed(head)
+        elif step == "found":
+            assert fast.found(head, cached) == slow.found(head, cached)
+        assert [fast.expected(each) for each in tree] == [slow.expected(each) for each in tree]

@@ -17,11 +17,11 @@ from runtime.budget import Budget
 from runtime.engine.base import EngineUnavailable
 from runtime.engine.scripted import ScriptedEngine
 from runtime.recorder import load, records
-from runtime.records import CallStarted, Resumed
+from runtime.records import CallStarted, Resumed, Settings
 from runtime.state import RunState
 from runtime.swarm import Swarm
 from tests.support import call, ledgers, scripted, survey, tiny_chat
-from workspace import JournalLocked
+from workspace import JournalLocked, RunLayout
 
 pytestmark = pytest.mark.anyio
 
@@ -143,6 +143,7 @@ async def test_running_out_is_an_outcome(tmp_path: Path) -> None:
     async with Swarm(engine, tmp_path, budget=Budget(turns=5)) as swarm:
         result = await (await swarm.start("t")).result()
     assert result.outcome is Outcome.OUT_OF_BUDGET
+    assert result.text == "the budget is used up: 5 turns (--budget turns)"
     assert swarm.statistics().turns == 5
     assert load(swarm.layout).outcome is Outcome.OUT_OF_BUDGET
 
@@ -157,7 +158,39 @@ async def test_time_is_a_budget(tmp_path: Path) -> None:
     async with Swarm(engine, tmp_path, budget=Budget(seconds=0.05)) as swarm:
         result = await (await swarm.start("t")).result()
     assert result.outcome is Outcome.OUT_OF_BUDGET
+    assert result.text == "the budget is used up: 0.05 seconds (--budget seconds)"
     assert engine.running == engine.tree.reserved == 0
+
+
+async def test_the_budget_of_a_subtree_is_named(tmp_path: Path) -> None:
+    """Whoever waits for an agent that ran out is told which limit it was, and whose."""
+
+    def decide(text: str) -> str:
+        if "You are copy" in text:
+            return call("list_files")
+        if "out_of_budget" in text:
+            return call("finish", result=last_told(text))
+        return call("fork", tasks=["x"], tokens=60)
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        result = await (await swarm.start("t")).result()
+    assert "a2 out_of_budget: the budget is used up: 60 sampled tokens (the sampled_tokens of a2)" in result.text
+
+
+async def test_a_turn_that_is_cut_is_told_so(tmp_path: Path) -> None:
+    """A turn that meets `turn_tokens` is answered by an error that names the limit, next to what its calls came to."""
+
+    def decide(text: str) -> str:
+        if "your turn was cut" in text:
+            return call("finish", result=last_told(text)[-300:])
+        return call("write_file", path="x", text="x" * 1000)
+
+    async with Swarm(scripted(decide), tmp_path, settings=Settings(turn_tokens=400)) as swarm:
+        result = await (await swarm.start("t")).result()
+    assert "error: your turn was cut after 400 tokens" in result.text
+    assert "turn_tokens 400" in result.text
+    assert not (tmp_path / "x").exists()
+    assert snapshot(load(swarm.layout)) == snapshot(swarm.state)
 
 
 async def test_time_between_a_crash_and_its_resume_is_not_spent(tmp_path: Path) -> None:
@@ -341,3 +374,12 @@ def snapshot(state: RunState) -> object:
         {n: (a.sampled_tokens, a.computed_tokens, a.turns) for n, a in state.accounts.items()},
         (state.outcome, state.result, state.forks, state.alive),
     )
+
+
+async def test_a_run_that_died_before_its_header_begins_when_it_is_resumed(tmp_path: Path) -> None:
+    """An empty journal is one to which nothing has happened: resuming it writes the header first."""
+    layout = RunLayout.create(tmp_path)
+    engine = scripted(lambda _: call("finish", result="x"))
+    async with Swarm(engine, tmp_path, resume=layout) as swarm:
+        assert (await (await swarm.start("t")).result()).text == "x"
+    assert snapshot(load(layout)) == snapshot(swarm.state)

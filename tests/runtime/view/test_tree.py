@@ -18,7 +18,9 @@ from runtime.records import (
     Ended,
     Forked,
     Opened,
+    Outage,
     Record,
+    Resumed,
     Sampled,
     Settings,
     Started,
@@ -165,3 +167,15 @@ def test_no_line_is_wider_than_asked_for(records: list[Record], width: int) -> N
         assert cell_len(whole) <= width
         assert "\n" not in whole
         assert "\x1b" not in whole
+
+
+def test_an_engine_that_is_away_is_seen() -> None:
+    """Since when and why it does not answer stands with the totals, until it answers again or the run goes on."""
+    gone = [*ledger_run(), Outage(reason="connection\nrefused", at=108.0)]
+    state, times = seen(gone)
+    assert "the engine has not answered for 0:02 (connection refused)" in totals(state, 110.0)
+    assert nested(state, times)["engine_away"] == {"since": 108.0, "reason": "connection\nrefused"}
+    for over in (Outage(over=True, at=109.0), Resumed(at=109.0)):
+        state, times = seen([*gone, over])
+        assert "engine" not in totals(state, 110.0)
+        assert nested(state, times)["engine_away"] is None
