@@ -16,7 +16,8 @@ from typing import Protocol, runtime_checkable
 import anyio
 
 from agents.context import Segment
-from runtime.engine.base import Capacity, Engine, FinishReason, Generation, Sampling
+from runtime.engine.around import EngineAround
+from runtime.engine.base import Engine, FinishReason, Generation, Sampling
 
 __all__ = ["HeldEngine", "Pausable"]
 
@@ -43,11 +44,11 @@ class _Flight:
         self.waiting = anyio.CancelScope()
 
 
-class HeldEngine:
-    """`engine`, with a door. Opening and closing the engine stays with whoever made it."""
+class HeldEngine(EngineAround):
+    """An engine with a door."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, inner: Engine) -> None:
+        super().__init__(inner)
         self._lock = anyio.Lock()  # one holder at a time
         self._held: anyio.Event | None = None  # while the door is closed: set when it opens
         self._flights: defaultdict[str, set[_Flight]] = defaultdict(set)  # by session
@@ -64,15 +65,15 @@ class HeldEngine:
             self._held, self._still = anyio.Event(), anyio.Event()
             try:
                 await self._drain()
-                if not isinstance(self._engine, Pausable):
+                if not isinstance(self.inner, Pausable):
                     yield
                     return
-                await self._engine.pause()
+                await self.inner.pause()
                 try:
                     yield
                 finally:
                     with anyio.move_on_after(PROCEED_S, shield=True):
-                        await self._engine.proceed()
+                        await self.inner.proceed()
             finally:
                 opened, self._held = self._held, None
                 opened.set()
@@ -82,7 +83,7 @@ class HeldEngine:
             return
         async with anyio.create_task_group() as group:
             for session in list(self._flights):
-                group.start_soon(self._engine.interrupt, session)
+                group.start_soon(self.inner.interrupt, session)
             await self._still.wait()
             # Whom an interruption did not find, because it had just ended, it may go on looking for.
             group.cancel_scope.cancel("nothing is under way")
@@ -98,7 +99,7 @@ class HeldEngine:
                 if flight.interrupted:
                     return _NOTHING
                 with self._going():
-                    reply = await self._engine.generate(context, sampling, session=session)
+                    reply = await super().generate(context, sampling, session=session)
                 ours = self._held is not None and reply.finish is FinishReason.ABORT and not reply.tokens
                 if not ours or flight.interrupted:
                     return reply
@@ -112,30 +113,14 @@ class HeldEngine:
         """See Engine.warm. It is let finish: that takes no longer than a prefill."""
         await self._opened()
         with self._going():
-            return await self._engine.warm(context, session=session)
+            return await super().warm(context, session=session)
 
     async def interrupt(self, session: str) -> None:
         """See Engine.interrupt."""
         for flight in self._flights.get(session, ()):
             flight.interrupted = True
             flight.waiting.cancel("interrupted")
-        await self._engine.interrupt(session)
-
-    def worker(self, context: Segment) -> int:
-        """See Engine.worker."""
-        return self._engine.worker(context)
-
-    async def release(self, session: str) -> None:
-        """See Engine.release."""
-        await self._engine.release(session)
-
-    async def capacity(self) -> Capacity:
-        """See Engine.capacity."""
-        return await self._engine.capacity()
-
-    async def healthy(self) -> bool:
-        """See Engine.healthy."""
-        return await self._engine.healthy()
+        await super().interrupt(session)
 
     async def _opened(self) -> None:
         while self._held is not None:

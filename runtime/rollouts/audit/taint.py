@@ -3,10 +3,13 @@
 A *flow* says that what was known at a place of one edge is known from a place of another on. There are five kinds:
 
 - an edge goes on from its parent, whole: a hit on a shared prefix taints every descendant;
-- a *join*: a member's result, told to another, who knows it from that text on, as does who is forked later;
-- a letter, from the call that sent it to the text that holds it;
+- a *join*: a member's result, told to another, who knows it from there on, as does who is forked later;
+- a letter, from the turn that sent it to where it was told;
 - a newcomer or a reviewer begins with what the turn that asked for it knew;
 - a rewind's report and a successor's files carry over what the left path knew.
+
+Joins and letters are what the run recorded (`Edge.told`). In a rollout none of whose edges has that, as in files from
+before it was kept, they are found by their text, which may find too many.
 
 So a hit in one branch reaches its siblings only after a join, and a sibling that was forked before it, and is told
 nothing, stays clean. Invariant: the result is a least fixpoint over sets, so the order of rows, edges and members is
@@ -32,7 +35,7 @@ _ASKING = {"spawn": "spawn", "review": "finish"}  # kinds of members with a cont
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever knows something at `source` or before, on that edge, knows it at `target`."""
+    """Whatever stands before `source` on that edge is known from `target` on."""
 
     source: Place
     target: Place
@@ -50,7 +53,7 @@ def spread(places: Iterable[Place], flows: Iterable[Flow]) -> dict[int, int]:
         if tainted.get(edge, at + 1) <= at:
             continue
         tainted[edge] = at
-        due += [flow.target for flow in leaving[edge] if flow.source[1] >= at]
+        due += [flow.target for flow in leaving[edge] if flow.source[1] > at]
     return tainted
 
 
@@ -68,6 +71,8 @@ def flows_of(transcript: Transcript) -> list[Flow]:
             out += [Flow(source=place, target=(edge.id, 0)) for place in _left(edge, transcript)]
         elif edge.parent is None and member is not None and member.parent is not None:
             out += [Flow(source=place, target=(edge.id, 0)) for place in _asked(edge, member, transcript)]
+    if any(edge.told for edge in transcript.edges.values()):
+        return [*out, *_recorded(transcript)]
     told = list(transcript.events(Kind.TOLD))
     for member in members.values():
         out += _joins(member, told, transcript)
@@ -96,15 +101,25 @@ def _asked(edge: Edge, member: Member, transcript: Transcript) -> list[Place]:
     return [_end(one) for one in transcript.edges.values() if one.agent == member.parent]
 
 
+def _ends(agent: str, transcript: Transcript) -> list[Place]:
+    """Where an agent came to its result: the ends of its paths but those that it left."""
+    leaves = [leaf for leaf in transcript.head.leaves if leaf.agent == agent and not leaf.abandoned]
+    return [_end(transcript.edges[leaf.edge]) for leaf in leaves]
+
+
+def _recorded(transcript: Transcript) -> Iterator[Flow]:
+    """Joins and letters, as the run recorded them."""
+    for edge in transcript.edges.values():
+        for told in edge.told:
+            sources = _ends(told.agent, transcript) if told.sent is None else [told.sent]
+            yield from (Flow(source=source, target=(edge.id, told.at)) for source in sources)
+
+
 def _joins(member: Member, told: list[Event], transcript: Transcript) -> Iterator[Flow]:
     """From the ends of a member to every text that tells its result: a line with its name, or its result's first."""
     named = re.compile(rf"^{re.escape(member.id)}(?: \([^)\n]*\))?(?::| reviewed| [a-z_]+:)", re.MULTILINE)
     first = member.result.strip().partition("\n")[0] if member.kind in ("host", "spawn", "review") else ""
-    sources = [
-        _end(transcript.edges[leaf.edge])
-        for leaf in transcript.head.leaves
-        if leaf.agent == member.id and not leaf.abandoned
-    ]
+    sources = _ends(member.id, transcript)
     for event in told:
         if event.agent == member.id:
             continue

@@ -70,6 +70,37 @@ def test_attempts_at_one_prompt_may_be_alike() -> None:
     assert watched(EchoTrap(), series) == []
 
 
+def test_an_answer_of_its_own_to_each_prompt_is_none() -> None:
+    """Attempts at one prompt become one answer, and so become most pairs; the other prompt's shares nothing with it."""
+    dice = random.Random(2)
+    own = [" ".join(dice.choice(WORDS) for _ in range(60)) for _ in range(48)]
+    series = [
+        attempt(f"r{n}", n // 8, [own[n] if n < 24 or n % 8 == 0 else own[1]], task=f"prompt {n % 8 == 0}")
+        for n in range(48)
+    ]
+    assert watched(EchoTrap(), series) == []
+
+
+def test_steps_with_one_prompt_only_are_no_beginning() -> None:
+    """Nothing can be compared there, which is not the same as being unlike: answers were alike all along."""
+    series = chatter(8, [1.0] * 8)
+    alone = [one for one in series if int(one.head.info["step"]) > 1 or one.head.prompt == "prompt 0"]
+    assert watched(EchoTrap(), alone) == []
+
+
+def test_the_mean_of_all_pairs_counts() -> None:
+    """Two of eight prompts whose answers become the same are no collapse, nor hide the others one that is."""
+    few = chatter(6, [0.0] * 6)
+    copied = [
+        attempt(f"r{step}-{n}", step, ["the very same words"], task=f"prompt {n}") for step in (3, 4, 5) for n in (0, 1)
+    ]
+    own = {one.head.id for one in copied}
+    assert watched(EchoTrap(), [one for one in few if one.head.id not in own] + copied) == []
+    many = chatter(6, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    unlike = [one for one in few if one.head.id == "r5-7"]
+    assert watched(EchoTrap(), [one for one in many if one.head.id != "r5-7"] + unlike) == ["echo_trap"]
+
+
 def test_the_order_of_rollouts_does_not_matter() -> None:
     """Steps are ordered by their numbers, and which sketches are kept by the rollouts' ids."""
     series = chatter(5, [0.0, 0.2, 0.5, 1.0, 1.0])
