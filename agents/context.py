@@ -14,6 +14,7 @@ Does not know where tokens come from, what they mean, or which agent they belong
 from __future__ import annotations
 
 import enum
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -69,7 +70,7 @@ class Segment:
         self.origin = origin
         self._tokens = _packed(tokens)
         self._logprobs = array("f", logprobs).tobytes()  # what the engine computes in, half the memory of fp64
-        self.version = version  # the engine's weight version, for sampled segments
+        self.version = sys.intern(version)  # the engine's weight version, for sampled segments
         self.length: int = len(tokens) + (parent.length if parent else 0)
         begins = origin is Origin.SAMPLED and (parent is None or parent.origin is Origin.GIVEN)
         self.turn: int = begins + (parent.turn if parent else 0)

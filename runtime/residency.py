@@ -13,8 +13,6 @@ replies that found less than was there are counted.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from agents.context import Origin, Segment
 
 __all__ = ["Residency"]
@@ -29,7 +27,7 @@ class Residency:
     def __init__(self, pool_tokens: int, page_tokens: int = 1) -> None:
         self._pool = pool_tokens
         self._page = page_tokens
-        self._segments: OrderedDict[int, int] = OrderedDict()  # id -> tokens, least recently used first, but for
+        self._segments: dict[int, int] = {}  # id -> tokens, least recently used first, but for
         self._used: dict[int, Segment] = {}  # ... heads that were used since that was put in order, in their order
         self._torn: set[int] = set()  # what was found missing, from under descendants that may be there
         self._tokens = 0
@@ -85,7 +83,13 @@ class Residency:
         for head in self._used.values():
             for segment in head.path():  # the root is touched last: leaves are forgotten before what they hang on
                 if segment.id in self._segments:
-                    self._segments.move_to_end(segment.id)
+                    self._segments[segment.id] = self._segments.pop(segment.id)
         self._used.clear()
-        while self._tokens > self._pool and self._segments:
-            self._tokens -= self._segments.popitem(last=False)[1]
+        first = []  # a plain dict takes half the memory of an ordered one, which could give its first away at once
+        for id, tokens in self._segments.items():
+            if self._tokens <= self._pool:
+                break
+            self._tokens -= tokens
+            first.append(id)
+        for id in first:
+            del self._segments[id]
