@@ -22,6 +22,7 @@ import msgspec
 
 from agents.context import Origin, Segment
 from agents.tokenizer import Tokenizer, load_tokenizer
+from workspace import NOT_JSON
 
 if TYPE_CHECKING:
     from renderers import Renderer
@@ -217,7 +218,7 @@ class Chat:
 def _read(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ChatError(f"{path}: {str(error).splitlines()[0]}") from error
 
 

@@ -17,6 +17,9 @@
     ToolRefused                    tools, the swarm                the agent's loop           an error result
     ChatError, ModelNotFound       agents: no usable tokenizer     the command line           exit 2
     SurveyError                    runtime/demo: files not in the documented form             exit 2
+    TaskRefused                    rollouts: a task of several     `load_tasks`               a line, the others go on
+                                   ... the only one                the command line           exit 2
+    RolloutCorrupt                 rollouts: a file that is cut    the command line           exit 2
     BadInput                       the command line                the command line           exit 2
     OutputLost                     the event stream                the command line           exit 1, can be resumed
     Interrupted                    the command line, on a signal   the command line           exit 130, as above
@@ -102,12 +105,16 @@ def _code(error: BaseException) -> int | None:
     from agents.tokenizer import ModelNotFound
     from runtime.demo import SurveyError
     from runtime.engine.base import EngineError, EngineRefused
+    from runtime.rollouts.schema import RolloutCorrupt
+    from runtime.rollouts.tasks import TaskRefused
     from workspace import JournalCorrupt, JournalError, JournalLocked, WorkspaceError
 
     match error:
         case Interrupted() | KeyboardInterrupt():
             return INTERRUPTED
         case BadInput() | ChatError() | ModelNotFound() | SurveyError() | JournalLocked() | JournalCorrupt():
+            return BAD_INPUT
+        case RolloutCorrupt() | TaskRefused():
             return BAD_INPUT
         case EngineRefused():
             return BAD_INPUT if error.status is None else FAILED

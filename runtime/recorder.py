@@ -39,6 +39,7 @@ from runtime.records import decode as decode_record
 from runtime.records import encode as encode_record
 from runtime.state import RunState
 from workspace import (
+    NOT_JSON,
     History,
     JournalCorrupt,
     JournalReader,
@@ -81,7 +82,7 @@ def _decoded(lines: JournalReader, fit: Fit) -> Iterator[Record]:
     for line in lines:
         try:
             record = decode_record(line)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise lines.corrupt(str(error)) from error
         if lines.line == 1 and not (isinstance(record, Opened) and record.version == VERSION):
             raise lines.corrupt(f"not the header of a version {VERSION} journal")

@@ -1,6 +1,7 @@
 """Files: the ground floor. Knows nothing of models, tokens, HTTP or processes of an engine."""
 
-from workspace._bwrap import Limits
+from workspace._bwrap import Limits, Mount
+from workspace._decoding import NOT_JSON
 from workspace._letters import HUMAN, MAX_LETTER_BYTES, Letter
 from workspace.answers import FileText, Listing, SearchResult, Written
 from workspace.branches import Branch
@@ -36,6 +37,7 @@ from workspace.watch import watch_mail
 __all__ = [
     "HUMAN",
     "MAX_LETTER_BYTES",
+    "NOT_JSON",
     "RAMET",
     "BadName",
     "Branch",
@@ -61,6 +63,7 @@ __all__ = [
     "Listing",
     "MailFailed",
     "Merge",
+    "Mount",
     "NotARun",
     "Patch",
     "Post",

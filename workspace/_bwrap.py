@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -51,12 +50,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much output is kept in a file when it is more than can be shown."""
 
 
-class Mount(NamedTuple):
-    """What of the system a sandbox sees: `kind` is `--bind` (writable) or `--ro-bind`."""
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the system a sandbox sees: `source` there, at `target` in the sandbox, both absolute."""
 
-    kind: str
     source: Path
     target: Path
+    writable: bool = False
 
 
 def shell(command: str, limits: Limits, *, prlimit: str | None, own_processes: bool) -> list[str]:
@@ -109,9 +108,9 @@ def confined(
     # that the kernel runs outside.
     arguments += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
     arguments += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
-    ordered = sorted([Mount("--bind", directory, directory), *mounts], key=lambda mount: len(mount.target.parts))
-    for kind, source, target in ordered:
-        arguments += [kind, str(source), str(target)]
+    own = Mount(source=directory, target=directory, writable=True)
+    for mount in sorted([own, *mounts], key=lambda mount: len(mount.target.parts)):
+        arguments += ["--bind" if mount.writable else "--ro-bind", str(mount.source), str(mount.target)]
     # What bubblewrap built itself is a file system in memory without a size: nothing may be written into it.
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(directory), "--"]
 
@@ -126,17 +125,27 @@ def mounts(directory: Path, record: Path | None, notes: Path | None, project: Pa
     """
     made: list[Mount] = []
     if record:
-        made.append(Mount("--ro-bind", record, directory / record.relative_to(project)))
+        made.append(Mount(source=record, target=directory / record.relative_to(project)))
     if notes:
-        made.append(Mount("--bind", notes, directory / notes.relative_to(project)))
+        made.append(Mount(source=notes, target=directory / notes.relative_to(project), writable=True))
     git = directory / ".git"
     if git.is_symlink() or not git.exists():
         return made
     inside = [git / "hooks", git / "config"]
     if not git.is_dir() or any(path.is_symlink() or not path.exists() for path in inside):
-        return [*made, Mount("--ro-bind", git, git)]
+        return [*made, Mount(source=git, target=git)]
     inside += [path for name in PLANTABLE if (path := git / name).exists()]
-    return [*made, Mount("--bind", git, git), *(Mount("--ro-bind", path, path) for path in inside)]
+    return [*made, Mount(source=git, target=git, writable=True), *(Mount(source=path, target=path) for path in inside)]
+
+
+def again(mount: Mount, protected: Sequence[Mount]) -> list[Mount]:
+    """What of `protected` a writable mount would show at another path without its protection: made there too."""
+    source = mount.source.resolve()
+    return [
+        Mount(source=one.source, target=mount.target / one.source.relative_to(source), writable=one.writable)
+        for one in protected
+        if mount.writable and one.source.is_relative_to(source)
+    ]
 
 
 def plantable(directory: Path) -> list[Path]:

@@ -144,7 +144,11 @@ def _joined(addresses: list[str]) -> str:
 
 def _is_headed(message: Message, headers: dict[str, str]) -> bool:
     whole = not any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in message.defects)
-    return whole and bool(message.get_payload()) and not _TELLING.isdisjoint(headers)
+    try:
+        follows = bool(message.get_payload())
+    except ValueError:  # such as a charset with a NUL in its name, which is looked up where there is text
+        follows = True
+    return whole and follows and not _TELLING.isdisjoint(headers)
 
 
 def _line(raw: str) -> str:

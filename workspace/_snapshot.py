@@ -14,6 +14,7 @@ import msgspec
 
 from workspace import _entries, _git
 from workspace._copy import Copier, Store
+from workspace._decoding import NOT_JSON
 from workspace._disk import delete_tree
 from workspace._entries import Entry, Kind, beneath, opened, split
 from workspace.errors import BranchFailed, BranchMissing
@@ -181,7 +182,7 @@ def read_manifest(layout: RunLayout, agent: str) -> Manifest:
         raise BranchMissing(path, f"{agent} has no isolated copy") from None
     except OSError as error:
         raise BranchFailed(path, f"{path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise BranchFailed(path, f"{path} is corrupt: {error}") from error
 
 
@@ -193,5 +194,5 @@ def read_merged(layout: RunLayout, agent: str) -> Merged:
         return {}
     except OSError as error:
         raise BranchFailed(path, f"{path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise BranchFailed(path, f"{path} is corrupt: {error}") from error

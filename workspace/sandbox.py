@@ -37,7 +37,7 @@ import anyio.to_thread
 import msgspec
 
 from workspace import _bwrap
-from workspace._bwrap import ENVIRONMENT, Limits
+from workspace._bwrap import ENVIRONMENT, Limits, Mount
 from workspace._capture import Capture
 from workspace._process import Cause, Ended, Stop, run_process
 from workspace.errors import CommandRefused
@@ -85,7 +85,8 @@ class Sandbox:
         notes: Path | None = None,
         project: Path | None = None,
         readable: Sequence[Path] = (),
-        environment: Mapping[str, str] = ENVIRONMENT,
+        mounts: Sequence[Mount] = (),
+        environment: Mapping[str, str] = {},
         limits: Limits | None = None,
         unsandboxed: bool = False,
         bwrap: str = "bwrap",
@@ -94,17 +95,20 @@ class Sandbox:
         an isolated copy, they lie below the project, and commands find them in the copy.
 
         `readable` are further paths outside that commands may read, such as an interpreter in a home
-        directory. With `unsandboxed`, commands run plainly where no sandbox can be had; without, they are
-        refused there. Make the sandbox before the first command runs: what it protects in `.git` is settled
-        here, so that no command can change the mounts of a later one.
+        directory; `mounts` are paths that have another place in the sandbox, or may be written: what is protected
+        is so there too. `environment` is what commands find in theirs beside what all find. With `unsandboxed`,
+        commands run plainly, without mounts, where no sandbox can be had; without, they are refused there. Make
+        the sandbox before the first command runs: what it protects in `.git` is settled here, so that no command
+        can change the mounts of a later one.
         """
         self.directory = Path(directory).resolve()
         self.limits = limits or Limits()
         self.unsandboxed = unsandboxed
-        self._environment = dict(environment)
+        self._environment = {**ENVIRONMENT, **environment}
         self._project = project or self.directory
-        self._mounts = [_bwrap.Mount("--ro-bind", path, path) for path in readable]
-        self._mounts += _bwrap.mounts(self.directory, record, notes, self._project)
+        protected = _bwrap.mounts(self.directory, record, notes, self._project)
+        self._mounts = [Mount(source=path, target=path) for path in readable]
+        self._mounts += [*mounts, *protected, *(one for mount in mounts for one in _bwrap.again(mount, protected))]
         self._plantable = _bwrap.plantable(self.directory)
         self._bwrap = shutil.which(bwrap)
         self._prlimit = shutil.which("prlimit")

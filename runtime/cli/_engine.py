@@ -1,11 +1,12 @@
 """Which engine a command works on: a running server, or one of its own.
 
-Owns the choice between `--url` and `--model`. Knows nothing of runs.
+Owns the choice between `--url` and `--model`, and how its start is told. Knows nothing of runs.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from runtime.errors import BadInput
 if TYPE_CHECKING:
     from runtime.engine.base import Engine
 
-__all__ = ["API_KEY", "Opener", "choose"]
+__all__ = ["API_KEY", "Opener", "choose", "reporting"]
 
 API_KEY = "RAMET_API_KEY"  # an environment variable, because a command line can be read by everybody
 
@@ -38,3 +39,19 @@ def choose(url: str | None, model: str | None) -> Opener:
 
     name = resolve_model(model or "seedling")
     return lambda progress: SGLang.local(name, progress=progress)
+
+
+def reporting(*, as_json: bool = False) -> tuple[Callable[[str], None], Callable[[], None]]:
+    """How to say how far something is, and how to stop saying it: to a person at a terminal, or to a program."""
+    if as_json:
+        from runtime.view import Events
+
+        return Events(sys.stdout).progress, lambda: None
+    if not sys.stderr.isatty():
+        return (lambda _line: None), (lambda: None)
+    from rich.console import Console
+
+    from runtime.view.progress import ProgressLine
+
+    line = ProgressLine(Console(stderr=True, highlight=False))
+    return line, line.close

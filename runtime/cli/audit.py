@@ -52,7 +52,7 @@ def audit(
     if partial:
         watchers.append(audits.PartialInputs())
     counted: Counter[str] = Counter()
-    wrong: list[BadInput] = []
+    wrong: list[Exception] = []
     total = with_hits = 0
 
     def show(row: Row) -> None:
@@ -113,7 +113,7 @@ def _written(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def _rollouts(file: Path, wrong: list[BadInput]) -> Iterator[Rollout]:
+def _rollouts(file: Path, wrong: list[Exception]) -> Iterator[Rollout]:
     """The rollouts of a file, as far as they are whole; what is wrong with the others is put into `wrong`."""
     from runtime.rollouts.schema import RolloutCorrupt, read_rollouts, verify
 
@@ -124,8 +124,7 @@ def _rollouts(file: Path, wrong: list[BadInput]) -> Iterator[Rollout]:
             else:
                 yield rollout
     except RolloutCorrupt as error:
-        place, _, problem = str(error).partition(": ")
-        wrong.append(BadInput(place, problem))
+        wrong.append(error)
 
 
 def _chats(model: str | None, file: Path) -> Callable[[Rollout], Chat]:
@@ -177,9 +176,11 @@ class _Proposing:
         from runtime.cli._signals import run_until_signal
         from runtime.rollouts.audit import inspect, read_transcript
         from runtime.rollouts.audit.propose import write_rollouts
+        from runtime.rollouts.schema import read_rollouts
 
         chat_of = _chats(self._model, self._file)
-        transcripts = (read_transcript(rollout, chat_of(rollout)) for rollout in _rollouts(self._file, []))
+        # All of them have been found whole by now: nothing is proposed from a file that is not.
+        transcripts = (read_transcript(rollout, chat_of(rollout)) for rollout in read_rollouts(self._file))
         write_rollouts(self._directory, ((one, inspect(one)) for one in transcripts))
         to_stderr()
         return run_until_signal(self._host)

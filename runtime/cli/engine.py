@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,10 +29,11 @@ def _engine(context: typer.Context) -> None:
 @app.command("install")
 def install(as_json: Json = False) -> int:
     """Install SGLang, once, into an environment of its own: minutes, and about 3 GB."""
+    from runtime.cli._engine import reporting
     from runtime.cli._signals import run_until_signal
     from runtime.engine import environment
 
-    report, close = _reporting(as_json=as_json)
+    report, close = reporting(as_json=as_json)
     try:
         run_until_signal(lambda: environment.install(report))
     finally:
@@ -70,7 +69,9 @@ def serve(
     from runtime.errors import Interrupted
 
     name = resolve_model(model)
-    report, close = _reporting(as_json=as_json)
+    from runtime.cli._engine import reporting
+
+    report, close = reporting(as_json=as_json)
     ready: list[Server] = []
 
     async def work() -> None:
@@ -118,19 +119,3 @@ async def _until_it_dies(server: Server) -> None:
             await anyio.sleep(LOOK_EVERY_S)
             misses = 0 if await engine.healthy() else misses + 1
     raise EngineUnavailable(f"{server.url} does not answer any more; its log is {server.log}")
-
-
-def _reporting(*, as_json: bool) -> tuple[Callable[[str], None], Callable[[], None]]:
-    """How to say how far something is, and how to stop saying it."""
-    if as_json:
-        from runtime.view import Events
-
-        return Events(sys.stdout).progress, lambda: None
-    if not sys.stderr.isatty():
-        return (lambda _line: None), (lambda: None)
-    from rich.console import Console
-
-    from runtime.view.progress import ProgressLine
-
-    line = ProgressLine(Console(stderr=True, highlight=False))
-    return line, line.close

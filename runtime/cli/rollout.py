@@ -77,7 +77,10 @@ def rollout(
         ),
     ] = 0,
     without_image: Annotated[
-        bool, typer.Option("--without-image", help="Take Harbor tasks that are made for a container image, without it.")
+        bool,
+        typer.Option(
+            "--without-image", help="Take Harbor tasks made for a container too: without its image, network or GPU."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of stories, shuffling and sampling.")] = 0,
     keep: Annotated[
@@ -108,6 +111,8 @@ def rollout(
     engine = choose(url, model)
     for problem in problems:
         say(problem)
+    if ignored := sorted({name for task in found for name in task.info.get("not_applied", "").split(", ") if name}):
+        say(f"TASKS: limits that are not applied here: {', '.join(ignored)}")
     from runtime.cli._logs import to_stderr
     from runtime.cli._signals import run_until_signal
     from runtime.records import Settings
@@ -174,7 +179,6 @@ async def _collected(
     opener: Opener, collecting: Callable[..., AbstractAsyncContextManager[Collector]], plan: _Plan, path: Path
 ) -> dict[str, object]:
     """Collect into a file, and then what goes on from the attempts that are in it."""
-    from runtime.cli._main import say
     from runtime.rollouts.midway import chances, replays, revivals
     from runtime.rollouts.summary import Summary
 
@@ -194,7 +198,11 @@ async def _collected(
             hopes.extend(found)
             summary.leave("revived", left)
 
-    async with opener(say) as engine:
+    from runtime.cli._engine import reporting
+
+    report, told = reporting()
+    async with opener(report) as engine:
+        told()
         with path.open("xb") as file:
             first = collecting(
                 plan.tasks,

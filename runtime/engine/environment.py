@@ -38,6 +38,7 @@ import platformdirs
 from anyio.streams.text import TextReceiveStream
 
 from runtime.engine.base import EngineUnavailable
+from workspace import NOT_JSON
 
 __all__ = ["Environment", "Kind", "Progress", "Status", "detect", "install", "locate", "status"]
 
@@ -282,7 +283,7 @@ def _wanted(kind: Kind) -> _Marker:
 def _marker(where: Path) -> _Marker | None:
     try:
         return msgspec.json.decode((where / MARKER).read_bytes(), type=_Marker)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return None
 
 

@@ -43,6 +43,7 @@ from runtime.engine.base import (
 from runtime.engine.environment import Environment, Progress
 from runtime.engine.fleet import Fleet
 from runtime.engine.server import ServerOptions, managed_server
+from workspace import NOT_JSON
 
 __all__ = ["SGLang"]
 
@@ -392,7 +393,7 @@ def _read(url: str, raw: bytes) -> _Reply:
         return _reply.decode(raw)
     except msgspec.ValidationError as error:
         raise EngineError(f"{url}/generate: not a reply we understand: {error}") from error
-    except msgspec.DecodeError as error:  # whatever is between us may have cut it
+    except NOT_JSON as error:  # whatever is between us may have cut it
         raise EngineUnavailable(f"{url}/generate: not JSON: {error}") from error
 
 
@@ -447,7 +448,7 @@ def _generation(reply: _Reply, seconds: float) -> Generation:
 def _capacity(raw: bytes) -> Capacity:
     try:
         info = _server_info.decode(raw)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise EngineError(f"/server_info: not a reply we understand: {error}") from error
     running = [state.effective_max_running_requests_per_dp for state in info.internal_states]
     return Capacity(

@@ -11,8 +11,11 @@ Owns what a folder means here. Where Harbor builds a container, this runs on the
 - the reward is `reward.txt`, else `reward.json`: a number, or numbers by name, of which `reward` counts if it is
   there, else their mean. The exit code of `test.sh` counts nothing.
 
-A folder that needs an image (`docker_image`, or a Dockerfile that does more than name one and copy files) is refused
-with a line, unless it is asked for without. Not read: `steps/`, resource limits, network modes, artifacts.
+A folder that needs an image (`docker_image`, or a Dockerfile that does more than name one and copy files), a GPU or a
+network is refused with a line, unless it is asked for without. Harbor gives a network to who says nothing of one; here
+that is taken as needing none. Tasks of several steps are refused. Limits on processors, memory and storage are not
+applied: `Task.info` names them under `not_applied`. Not read: the environment's variables, servers, skills and health
+check, users, artifacts.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from runtime.rollouts.schema import Rollout, Term
 from runtime.rollouts.tasks import Task, TaskRefused
-from workspace import RAMET, Sandbox
-from workspace._bwrap import ENVIRONMENT, Mount
+from workspace import RAMET, Mount, Sandbox
 
 __all__ = ["TASK_FILE", "HarborTests", "read_harbor"]
 
@@ -48,17 +51,32 @@ class _Named(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class _Verifier(msgspec.Struct, frozen=True):
+class _Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """What each of the environment, the agent and the verifier can say of the network."""
+
+    network_mode: str | None = None
+    allowed_hosts: list[str] = []
+
+
+class _Verifier(_Phase, frozen=True):
     timeout_sec: float = VERIFIER_S
     env: dict[str, str] = {}
 
 
-class _Agent(msgspec.Struct, frozen=True):
+class _Agent(_Phase, frozen=True):
     timeout_sec: float | None = None
 
 
-class _Environment(msgspec.Struct, frozen=True):
+class _Environment(_Phase, frozen=True):
     docker_image: str | None = None
+    allow_internet: bool = False
+    gpus: int = 0
+    cpus: float | None = None
+    memory_mb: float | None = None
+    storage_mb: float | None = None
+    # The older forms of these two, with a unit.
+    memory: str | None = None
+    storage: str | None = None
 
 
 class _Toml(msgspec.Struct, frozen=True):
@@ -68,14 +86,17 @@ class _Toml(msgspec.Struct, frozen=True):
     verifier: _Verifier = _Verifier()
     agent: _Agent = _Agent()
     environment: _Environment = _Environment()
+    steps: list[Any] = []
 
 
 def read_harbor(folder: Path, *, without_image: bool = False) -> Task:
     """The task that a folder holds. Blocks. Raises TaskRefused, in one line.
 
-    `without_image`: take it where it is made for a container image too; what the image has installed is then missing.
+    `without_image`: take it where it is made for a container too; what that has, its network or GPU is then missing.
     """
     toml = _toml(folder / TASK_FILE)
+    if toml.steps or (folder / "steps").is_dir():
+        raise TaskRefused(f"{folder / TASK_FILE}: steps: multi-step tasks are not supported")
     try:
         prompt = (folder / "instruction.md").read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -85,11 +106,9 @@ def read_harbor(folder: Path, *, without_image: bool = False) -> Task:
     if not (folder / TESTS).is_file():
         raise TaskRefused(f"{folder / TESTS}: there is no such file, so nothing says what an attempt is worth")
     environment = folder / "environment"
-    if not without_image and (need := _needs_image(toml, folder)):
-        raise TaskRefused(
-            f"{need} needs a container image, and ramet runs a task on the machine's own system, in its sandbox; "
-            "--without-image takes it all the same"
-        )
+    if not without_image and (need := _need(toml, folder)):
+        raise TaskRefused(f"{need}; --without-image takes it all the same")
+    limits = _limits(toml.environment)
     return Task(
         id=toml.task.name or folder.name,
         prompt=prompt,
@@ -97,7 +116,7 @@ def read_harbor(folder: Path, *, without_image: bool = False) -> Task:
         left_out=_IMAGE_FILES,
         seconds=toml.agent.timeout_sec,
         rewards=(HarborTests(folder / "tests", timeout_s=toml.verifier.timeout_sec, env=toml.verifier.env),),
-        info={"harbor": folder.name},
+        info={"harbor": folder.name, **({"not_applied": limits} if limits else {})},
     )
 
 
@@ -111,6 +130,37 @@ def _toml(path: Path) -> _Toml:
         raise TaskRefused(f"{path}: cannot be read: {_why(error)}") from error
     except msgspec.ValidationError as error:
         raise TaskRefused(f"{path}: {error}") from error
+
+
+def _need(toml: _Toml, folder: Path) -> str:
+    """What the folder asks for and cannot have here, and why not; "" where there is nothing."""
+    if image := _needs_image(toml, folder):
+        return f"{image} needs a container image, and ramet runs a task on the machine's own system, in its sandbox"
+    if toml.environment.gpus:
+        return f"{folder / TASK_FILE}: environment.gpus: the sandbox has no GPU"
+    if field := _needs_network(toml):
+        return f"{folder / TASK_FILE}: {field}: the sandbox has no network"
+    return ""
+
+
+def _needs_network(toml: _Toml) -> str:
+    """The field that asks for a network, "" where none does."""
+    phases: dict[str, _Phase] = {"environment": toml.environment, "agent": toml.agent, "verifier": toml.verifier}
+    for name, phase in phases.items():
+        if phase.allowed_hosts:
+            return f"{name}.allowed_hosts"
+        if phase.network_mode not in (None, "no-network"):
+            return f"{name}.network_mode"
+    # An older form, which a mode overrules.
+    if toml.environment.allow_internet and toml.environment.network_mode is None:
+        return "environment.allow_internet"
+    return ""
+
+
+def _limits(environment: _Environment) -> str:
+    """The names of the limits that the environment sets."""
+    names = ("cpus", "memory_mb", "storage_mb", "memory", "storage")
+    return ", ".join(f"environment.{name}" for name in names if getattr(environment, name) is not None)
 
 
 def _needs_image(toml: _Toml, folder: Path) -> str:
@@ -132,19 +182,6 @@ def _needs_image(toml: _Toml, folder: Path) -> str:
     return ""
 
 
-class _GradingSandbox(Sandbox):
-    """A sandbox that has the tests and an empty place for the verdict where Harbor's scripts look for them."""
-
-    def __init__(self, directory: Path, tests: Path, logs: Path, env: Mapping[str, str]) -> None:
-        record = directory / RAMET
-        super().__init__(directory, record=record if record.is_dir() else None, environment={**ENVIRONMENT, **env})
-        self._mounts += [
-            Mount("--bind", self.directory, Path("/app")),
-            Mount("--ro-bind", tests.resolve(), Path("/tests")),
-            Mount("--bind", logs.resolve(), Path("/logs/verifier")),
-        ]
-
-
 @dataclass(frozen=True)
 class HarborTests:
     """The reward of a Harbor task: what its `test.sh` writes. Terms are shared by all."""
@@ -162,7 +199,7 @@ class HarborTests:
             tempfile.TemporaryDirectory(prefix="ramet-harbor-") as made,
         ):
             logs, output = Path(verdict), Path(made, "output.txt")
-            sandbox = _GradingSandbox(directory, self.tests, logs, self.env)
+            sandbox = self._sandbox(directory, logs)
             done = await sandbox.run("bash /tests/test.sh", timeout_s=self.timeout_s, output_path=output)
             if done.timed_out:
                 raise TimeoutError(f"test.sh did not end in {self.timeout_s:g} s")
@@ -184,6 +221,21 @@ class HarborTests:
             )
             for name, value in scores.items()
         ]
+
+    def _sandbox(self, directory: Path, logs: Path) -> Sandbox:
+        """One that has the tests, and an empty place for the verdict, where Harbor's scripts look for them."""
+        directory = directory.resolve()
+        record = directory / RAMET
+        return Sandbox(
+            directory,
+            record=record if record.is_dir() else None,
+            mounts=[
+                Mount(source=directory, target=Path("/app"), writable=True),
+                Mount(source=self.tests.resolve(), target=Path("/tests")),
+                Mount(source=logs.resolve(), target=Path("/logs/verifier"), writable=True),
+            ],
+            environment=self.env,
+        )
 
 
 def _verdict(logs: Path) -> dict[str, float]:

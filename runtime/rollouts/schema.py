@@ -22,6 +22,7 @@ from typing import BinaryIO
 import msgspec
 
 from agents.host import Outcome
+from workspace import NOT_JSON
 
 __all__ = [
     "VERSION",
@@ -222,7 +223,7 @@ def _read(lines: Iterable[bytes], path: Path) -> Iterator[Rollout]:
     for number, line in enumerate(lines, 1):
         try:
             record = _decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise RolloutCorrupt(f"{path}:{number}: not a record of a rollout: {error}") from error
         match record:
             case Head() if head is None:

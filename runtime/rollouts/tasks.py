@@ -24,7 +24,7 @@ from runtime.recorder import Observer
 from runtime.records import Settings
 from runtime.rollouts.reward import Command, Function, Reward
 from runtime.rollouts.schema import Rollout
-from workspace import RAMET
+from workspace import NOT_JSON, RAMET
 
 __all__ = ["ORDER", "Midway", "Piece", "Task", "TaskRefused", "lay_out", "load_tasks", "settings_for", "story_task"]
 
@@ -237,7 +237,7 @@ def _lines(path: Path) -> Iterator[Task | str]:
                 continue
             try:
                 yield _task(msgspec.json.decode(line, type=_Line), path, number)
-            except msgspec.DecodeError as error:
+            except NOT_JSON as error:
                 yield f"{path}:{number}: {error}"
             except TaskRefused as refusal:
                 yield f"{path}:{number}: {refusal}"

@@ -16,7 +16,7 @@ import pytest
 import workspace
 from workspace.errors import CommandRefused
 from workspace.layout import RunLayout
-from workspace.sandbox import CommandResult, Limits, Sandbox
+from workspace.sandbox import CommandResult, Limits, Mount, Sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +64,17 @@ def assert_lock_is_free(directory: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+async def lock_gets_free(directory: Path) -> None:
+    """Whoever held the lock has been killed: the kernel takes a moment to bury it."""
+
+    def take() -> None:
+        with (directory / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    with anyio.fail_after(10):
+        await anyio.to_thread.run_sync(take, abandon_on_cancel=True)
+
+
 async def test_a_command_works_in_the_directory(sandbox: Sandbox) -> None:
     """A command runs in the working directory, writes there, and its exit code and output come back."""
     result = await run(sandbox, "echo one; echo two >&2; pwd; echo x > made; exit 3")
@@ -109,6 +120,35 @@ async def test_protected_directories_cannot_be_moved_away(sandbox: Sandbox) -> N
     result = await run(sandbox, "mv .git g; mv .ramet r; rm -rf .git .ramet; ls -A")
     assert result.output.endswith(".git\n.ramet\n")
     assert (sandbox.directory / ".git" / "config").read_text() == "[core]\n"
+
+
+async def test_mounts(layout: RunLayout, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A path outside is seen where it is asked for, and written only if that is asked for too."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    mounts = [
+        Mount(source=outside, target=Path("/deep/in")),
+        Mount(source=outside, target=Path("/out"), writable=True),
+    ]
+    mounted = Sandbox(layout.directory, mounts=mounts, environment={"GRADE": "0.5"})
+    result = await run(mounted, "echo $GRADE $HOME > /out/a; cat /deep/in/a; echo x > /deep/in/b; ls -A /deep /out")
+    assert result.output.startswith("0.5 /tmp\n")
+    assert "/deep/in/b: Read-only file system" in result.output
+    assert [path.name for path in outside.iterdir()] == ["a"]
+
+
+async def test_what_is_protected_is_so_at_every_path(layout: RunLayout, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The working directory under another name, also that of a link to it, is as writable as under its own."""
+    (tmp_path / "link").symlink_to(layout.directory)
+    mount = Mount(source=tmp_path / "link", target=Path("/app"), writable=True)
+    record, notes = layout.directory / ".ramet", layout.notes
+    mounted = Sandbox(layout.directory, record=record, notes=notes, mounts=[mount])
+    places = [".git/hooks/new", ".git/config", ".ramet/new", layout.relative(layout.journal)]
+    writable = [f"{layout.relative(notes)}/new", ".git/HEAD", "new"]
+    result = await run(mounted, f"cd /app; for place in {' '.join([*places, *writable])}; do echo x >> $place; done")
+    assert result.output.count("Read-only file system") == len(places)
+    assert all(f"{place}: Read-only file system" in result.output for place in places)
+    assert all((layout.directory / place).read_text() == "x\n" for place in writable)
 
 
 async def test_notes_and_the_repository_can_be_written(sandbox: Sandbox, layout: RunLayout) -> None:
@@ -278,14 +318,14 @@ async def test_an_unsandboxed_command_leaves_nothing_of_its_group(plain: Sandbox
     background = "flock lock -c 'echo > ready; sleep 1000' & "
     result = await run(plain, f"{background} cat ready; sleep 1000", timeout_s=1.5)
     assert result.timed_out
-    assert_lock_is_free(plain.directory)
+    await lock_gets_free(plain.directory)
     assert (await run(plain, f"{background} cat ready; echo done")).output == "\ndone\n"
-    assert_lock_is_free(plain.directory)
+    await lock_gets_free(plain.directory)
     async with anyio.create_task_group() as group:
         group.start_soon(run, plain, f"{background} sleep 1000")
         await anyio.to_thread.run_sync((plain.directory / "ready").read_text)
         group.cancel_scope.cancel()
-    assert_lock_is_free(plain.directory)
+    await lock_gets_free(plain.directory)
     assert threading.active_count() < 64
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from runtime.rollouts.schema import VERSION, Edge, Head, Rollout, verify
+from workspace import NOT_JSON
 
 __all__ = ["groups"]
 
@@ -68,7 +69,7 @@ def _index(file: BinaryIO, path: Path, complain: Complain) -> dict[str, list[_Bl
     for number, line in enumerate(file, 1):
         try:
             record = _peek.decode(line)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             record = _Peek("")
             lose(number, f"not a record of a rollout: {error}")
         if record.record == "rollout":
@@ -100,7 +101,7 @@ def _load(file: BinaryIO, path: Path, block: _Block, complain: Complain) -> Roll
         for line in islice(file, block.edges):
             number += 1
             edges.append(_edge.decode(line))
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         complain(f"{path}:{number}: {error}")
         return None
     if head.v != VERSION:

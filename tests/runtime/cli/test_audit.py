@@ -132,6 +132,17 @@ def test_the_rest_goes_on(ramet: Ramet, file: Path) -> None:
     assert f"{file}:" in second
 
 
+@pytest.mark.parametrize("cut", [2, 30, 300])
+def test_a_truncated_file(ramet: Ramet, file: Path, cut: int) -> None:
+    """One line says where it ends, the exit code is 2, and what is whole is audited."""
+    file.write_bytes(file.read_bytes()[:-cut])
+    ended = ramet("audit", file, "--model", tiny_model())
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"ramet: {file}:")
+    assert ended.returncode == 2
+    assert ended.stdout.splitlines()[-1] == "1 rollouts, 1 with hits: 1 git_log_all"
+
+
 def test_proposing(ramet: Ramet, file: Path, tmp_path: Path) -> None:
     """The agent of another server reads the rollouts and leaves a file; standard output has only the audit."""
     with serving(ScriptedServer(text_policy(tiny_chat(), proposer), tiny_model())) as server:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from runtime.cli._main import report
 from runtime.engine.base import EngineRefused, EngineUnavailable
 from runtime.errors import BadInput, Interrupted, RunStopped, verdict
+from runtime.rollouts.schema import RolloutCorrupt
+from runtime.rollouts.tasks import TaskRefused
+from tests.runtime.cli.conftest import ROOT
 from workspace import JournalError, JournalLocked
 
 
@@ -21,6 +26,8 @@ from workspace import JournalError, JournalLocked
         (EngineUnavailable("gone"), 1),
         (EngineRefused("no such model"), 2),
         (EngineRefused("refused", status=400), 1),
+        (TaskRefused("tasks.jsonl:1: prompt: the text is empty"), 2),
+        (RolloutCorrupt("rollouts.jsonl:3: the file ends within the rollout 'r'"), 2),
         (Interrupted(2), 130),
     ],
 )
@@ -39,6 +46,14 @@ def test_no_error_of_a_group_is_dropped() -> None:
     assert known is not None
     assert known.messages == ("one", "two")
     assert verdict(ExceptionGroup("", [EngineUnavailable("one"), ZeroDivisionError()])) is None
+
+
+def test_a_command_that_fails_loads_no_engine() -> None:
+    """To know every floor's errors takes neither what makes rollouts nor HTTP nor a tokenizer."""
+    heavy = {"httpx", "runtime.rollouts.collect", "runtime.swarm", "tokenizers"}
+    program = f"import sys; from runtime.errors import verdict; verdict(OSError()); print({heavy} & sys.modules.keys())"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("set()\n", "")
 
 
 def test_a_server_that_wants_a_key() -> None:

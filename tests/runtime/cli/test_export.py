@@ -87,6 +87,19 @@ def test_a_file_that_is_cut_costs_one_line_and_the_rest_goes_on(ramet: Ramet, fi
     assert line.startswith(f"ramet: {file}:")
 
 
+@pytest.mark.parametrize("cut", [2, 30, 200])
+def test_nothing_whole_in_a_file(ramet: Ramet, tmp_path: Path, cut: int) -> None:
+    """Its only rollout is cut: one clear line and the exit code 2, on standard output nothing, and no --out."""
+    file = write(tmp_path / "one.jsonl", [alone("t/0", 1.0)])
+    file.write_bytes(file.read_bytes()[:-cut])
+    for more in ([], ["--out", tmp_path / "out.jsonl"]):
+        ended = ramet("export", file, "--to", "slime", *more)
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith(f"ramet: {file}:")
+        assert (ended.returncode, ended.stdout) == (2, "")
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -160,6 +160,7 @@ def harbor(folder: Path, test: str = "echo 1 > /logs/verifier/reward.txt", toml:
     return folder
 
 
+STEPS = "bad/task.toml: steps: multi-step tasks are not supported"
 TEST = """
 cd /app || exit 1
 test -f data.txt || exit 2
@@ -192,6 +193,18 @@ async def test_a_harbor_task(tmp_path: Path) -> None:
     ] * 2
     assert not (tmp_path / "folder" / "tests" / "x").exists()
     assert not (tmp_path / "runs" / "0000-00" / "Dockerfile").exists()
+    assert rollouts[0].head.info == {"harbor": "folder"}
+
+
+async def test_tests_cannot_change_the_record(tmp_path: Path) -> None:
+    """What an agent left runs in them: neither under its own name nor at `/app` can the run's record be written."""
+    folder = harbor(
+        tmp_path / "f", "for D in . /app; do echo x > $D/.ramet/new; done; echo 1 > /logs/verifier/reward.txt"
+    )
+    (tmp_path / "work" / ".ramet").mkdir(parents=True)
+    (term,) = await HarborTests(folder / "tests").terms(small(), tmp_path / "work")
+    assert term.score == 1.0
+    assert list((tmp_path / "work" / ".ramet").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -241,6 +254,12 @@ async def test_what_a_verifier_writes(tmp_path: Path, wrote: str, scores: object
             "Dockerfile:2: RUN needs",
         ),
         (lambda f: (f / "environment" / "docker-compose.yaml").write_text(""), "compose.yaml needs a container"),
+        (lambda f: (f / "task.toml").write_text("[[steps]]\nname = 'x'"), STEPS),
+        (lambda f: ((f / "steps").mkdir(), (f / "instruction.md").unlink()), STEPS),
+        (
+            lambda f: (f / "task.toml").write_text("[environment]\ngpus = 1"),
+            "toml: environment.gpus: the sandbox has no GPU",
+        ),
     ],
 )
 def test_a_harbor_folder_that_cannot_be_used(tmp_path: Path, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
@@ -252,6 +271,35 @@ def test_a_harbor_folder_that_cannot_be_used(tmp_path: Path, spoil, said: str) -
     (problem,) = problems
     assert said in problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("toml", "field"),
+    [
+        ("[environment]\nallow_internet = true", "environment.allow_internet"),
+        ("[environment]\nallow_internet = false\nnetwork_mode = 'public'", "environment.network_mode"),
+        ("[environment]\nallow_internet = true\nnetwork_mode = 'no-network'", ""),
+        ("[environment]\nnetwork_mode = 'no-network'\n[verifier]\nnetwork_mode = 'public'", "verifier.network_mode"),
+        ("[agent]\nallowed_hosts = ['example.org']", "agent.allowed_hosts"),
+        ("[environment]\nallow_internet = false\n[agent]\nnetwork_mode = 'no-network'", ""),
+        ("", ""),
+    ],
+)
+def test_a_harbor_task_that_asks_for_a_network(tmp_path: Path, toml: str, field: str) -> None:
+    """The line names the field that does; who asks for none, or says nothing, is taken."""
+    folder = harbor(tmp_path / "f", toml=toml)
+    tasks, problems = load_tasks(str(folder))
+    line = f"{folder}/task.toml: {field}: the sandbox has no network; --without-image takes it all the same"
+    assert problems == ([line] if field else [])
+    assert bool(tasks) is not bool(field)
+    assert load_tasks(str(folder), without_image=True)[1] == []
+
+
+def test_limits_of_a_harbor_task(tmp_path: Path) -> None:
+    """They are not applied, and the task, and so each of its rollouts, says which."""
+    toml = "[environment]\ncpus = 2\nmemory_mb = 2048\nstorage = '10G'\ngpus = 0\nbuild_timeout_sec = 9\n"
+    task = read_harbor(harbor(tmp_path / "f", toml=toml))
+    assert task.info["not_applied"] == "environment.cpus, environment.memory_mb, environment.storage"
 
 
 def test_a_harbor_folder_without_its_image(tmp_path: Path) -> None:
