@@ -175,7 +175,7 @@ class Segment:
         return mine.length if mine is theirs and mine is not None else 0
 
     def __repr__(self) -> str:
-        return f"Segment({self.id}, {self.origin}, +{len(self.tokens)} = {self.length}, t{self.turn})"
+        return f"Segment({self.id}, {self.origin}, +{self.added} = {self.length}, t{self.turn})"
 
 
 def _packed(tokens: Sequence[int]) -> bytes:

@@ -2,6 +2,6 @@
 
 import msgspec
 
-# Beside its own error: a string that is not UTF-8 (msgspec 0.20 lets the codec's error through), and what is nested
+# Beside its own error: a string that is not UTF-8 (msgspec 0.22 lets the codec's error through), and what is nested
 # deeper than the interpreter goes.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -7,7 +7,7 @@ Owns the weights that are being trained, in fp32, and the optimiser. Each line t
 
 The loss of a step, over its rollouts, is the mean of - sum over tokens of A min(ratio, 2) log p, with the ratio of what
 the token's probability is now to what it was when it was sampled, held constant: REINFORCE with truncated importance
-weights (https://fengyao.notion.site/off-policy-rl), linear in A, so segment rows have the gradient of whole paths.
+weights (Ionides, Truncated Importance Sampling, 2008), linear in A, so segment rows have the gradient of whole paths.
 """
 
 from __future__ import annotations

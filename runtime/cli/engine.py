@@ -64,13 +64,12 @@ def serve(
     flags: Annotated[list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="More of SGLang's own flags.")] = None,
 ) -> int:
     """Serve a model until interrupted; other commands use it with --url."""
+    from runtime.cli._engine import reporting
     from runtime.cli._signals import run_until_signal
     from runtime.engine.server import ServerOptions, managed_server, resolve_model
     from runtime.errors import Interrupted
 
     name = resolve_model(model)
-    from runtime.cli._engine import reporting
-
     report, close = reporting(as_json=as_json)
     ready: list[Server] = []
 

@@ -91,9 +91,8 @@ def rollout(
 
     The last line of the output is a JSON object: rollouts, failed ones, mean rewards, dead groups, tokens; tasks that
     leak; what was gone on from and what could not be. Such attempts come after all others in the file, and their
-    directories are below replays and revived. Tasks and
-    rewards that cannot be used are named on standard error, and the rest goes on. Exits with 0, with 1 where every
-    attempt failed, with 2 for bad input.
+    directories are below replays and revived. Tasks and rewards that cannot be used are named on standard error, and
+    the rest goes on. Exits with 0, with 1 where every attempt failed, with 2 for bad input.
     """
     for name, value in (("--replays", replays), ("--revive", revive), ("--partial", partial_inputs)):
         if value and sequential:
@@ -179,6 +178,7 @@ async def _collected(
     opener: Opener, collecting: Callable[..., AbstractAsyncContextManager[Collector]], plan: _Plan, path: Path
 ) -> dict[str, object]:
     """Collect into a file, and then what goes on from the attempts that are in it."""
+    from runtime.cli._engine import reporting
     from runtime.rollouts.midway import chances, replays, revivals
     from runtime.rollouts.summary import Summary
 
@@ -197,8 +197,6 @@ async def _collected(
             found, left = chances(by_id, group)
             hopes.extend(found)
             summary.leave("revived", left)
-
-    from runtime.cli._engine import reporting
 
     report, told = reporting()
     async with opener(report) as engine:
