@@ -50,7 +50,7 @@ class _Hold:
     def __init__(self, order: int) -> None:
         self.head: Segment | None = None
         self.order = order  # how eldest come first
-        self.began = 0  # path length at admission
+        self.began = 0  # path length at admission, or where the head last moved back to
         self.running = 0  # tokens its turn may still sample
 
 
@@ -83,6 +83,9 @@ class Admission:
     def ask(self, agent: str, head: Segment, grows: int) -> Ticket:
         """Queue a turn. An agent has at most one."""
         ticket = Ticket(agent, head, grows)
+        if (hold := self._holders.get(agent)) is not None:
+            # After a rewind, or with a fresh context, what it held beyond is not needed: nobody waits for that room.
+            self._recount(hold, _shared(hold.head, head))
         (self._seniors if agent in self._holders else self._newcomers)[agent] = ticket
         return ticket
 
@@ -123,7 +126,7 @@ class Admission:
             return
         self.running -= hold.running
         if hold.head is not None:
-            grown = hold.head.length - hold.began
+            grown = max(0, hold.head.length - hold.began)
             before = self._growth if self._growth is not None else float(grown)
             self._growth = before + LEARNING * (grown - before)
         self._recount(hold, None)
@@ -164,6 +167,7 @@ class Admission:
 
     def _start(self, hold: _Hold, ticket: Ticket) -> None:
         self._recount(hold, ticket.head)
+        hold.began = min(hold.began, ticket.head.length)
         hold.running = ticket.grows
         self.running += ticket.grows
         if self._growth is None:
@@ -241,3 +245,13 @@ class Admission:
             self._counts[segment.id] = count + 1
             if not count:
                 self.held += segment.added
+
+
+def _shared(one: Segment | None, other: Segment | None) -> Segment | None:
+    """The last segment that two paths have in common."""
+    while one is not other:
+        if one is not None and (other is None or one.depth >= other.depth):
+            one = one.parent
+        elif other is not None:
+            other = other.parent
+    return one

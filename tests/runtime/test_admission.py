@@ -108,11 +108,31 @@ def test_the_passed_over_are_next() -> None:
     assert stranger.agent in granted
 
 
+def test_a_context_that_shrinks_does_not_spoil_what_growth_is_expected() -> None:
+    """A holder that ends with a shorter context than it was admitted with says nothing about how others will grow: who
+    comes next still waits for room, and is not refused."""
+    tree, admission = Tree(), Admission(1_000)
+    for name in ("a", "b"):
+        admission.ask(name, tree.grow(None, 300), 50)
+    assert [ticket.agent for ticket in admission.grants()] == ["a", "b"]
+    admission.ended("a", tree.grow(None, 20))
+    admission.left("a")
+    admission.ended("b", tree.grow(None, 20))
+    admission.ask("b", tree.grow(None, 600), 300)
+    assert [ticket.refused for ticket in admission.grants()] == [False]
+    admission.ask("c", tree.grow(None, 200), 50)
+    assert admission.grants() == []
+    admission.ended("b", tree.grow(None, 20))
+    admission.left("b")
+    assert [(ticket.agent, ticket.refused) for ticket in admission.grants()] == [("c", False)]
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32))
 def test_nobody_starves_and_nothing_is_overadmitted(seed: int) -> None:
     """Agents in families of random shape take random turns in a pool of random size, finishing in random order: at any
-    moment what is held and may be added fits the pool, and every agent gets all its turns or is told it cannot fit."""
+    moment what is held and may be added fits the pool, and every agent gets all its turns or is told it cannot fit.
+    Some heads move back between turns, as a rewind or a fresh context has them do."""
     chance = random.Random(seed)
     pool, page = chance.randint(60, 400), chance.randint(1, 8)
     tree, admission = Tree(), Admission(pool, page)
@@ -142,7 +162,8 @@ def test_nobody_starves_and_nothing_is_overadmitted(seed: int) -> None:
         admission.ended(name, sampled)
         turns[name] -= 1
         if turns[name]:
-            heads[name] = tree.grow(sampled, chance.randint(1, 8))
+            back = chance.choice([sampled, sampled, None, *sampled.path()])
+            heads[name] = tree.grow(back, chance.randint(1, 8))
             waiting[name] = admission.ask(name, heads[name], 5)
         else:
             del turns[name]
