@@ -44,11 +44,11 @@ async def measure(tokens: int, copies: int) -> dict[str, object]:
             for _ in range(ROUNDS):
                 tracemalloc.start()
                 before = tracemalloc.get_traced_memory()[0]
-                swarm._family.copy(lead.state, trunk, tasks, called_by=None)
+                swarm._host.family.copy(lead.state, trunk, tasks, called_by=None)
                 memory.append((tracemalloc.get_traced_memory()[0] - before) / copies / 1024)
                 tracemalloc.stop()
                 began = time.perf_counter()
-                swarm._family.copy(lead.state, trunk, tasks, called_by=None)
+                swarm._host.family.copy(lead.state, trunk, tasks, called_by=None)
                 times.append((time.perf_counter() - began) / copies * 1e3)
             length = trunk.length
             began = time.perf_counter()

@@ -81,6 +81,10 @@ class AgentHandle:
         """Move it back to checkpoint `to`. What it is doing stops; a call under way may or may not have had effects."""
         await self._swarm.move_back(self.id, to, report)
 
+    async def introduce(self, name: str, description: str = "") -> None:
+        """Give it a name, and a line on what it is, for people and other agents to read."""
+        await self._swarm.introduce(self.id, name, description)
+
     def pause(self) -> None:
         """Let it and all that it started take no new turns; a turn under way ends. Waiting goes on, and time counts."""
         self._swarm.pause(self.id, paused=True)

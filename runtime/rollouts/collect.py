@@ -302,7 +302,7 @@ class _Attempts:
             return f"no user can be simulated: {refusal}"
         assert other.id == user
         users.add(user)
-        await swarm.introduce(other.state, "", USER_ROLE, "a simulated user")
+        await other.introduce(USER_ROLE, "a simulated user")
         await lead.result()
         return ""
 

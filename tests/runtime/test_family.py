@@ -363,7 +363,7 @@ async def test_a_cold_trunk_is_computed_once(tmp_path: Path) -> None:
         while not swarm.state.forks:
             await checkpoint()
         engine.tree.flush()
-        swarm._turns._gates[0].residency = type(swarm._turns._gates[0].residency)(10**6)
+        swarm._host.turns._gates[0].residency = type(swarm._host.turns._gates[0].residency)(10**6)
         assert (await lead.result()).text == "21"
     copies = [a for a in swarm.state.agents.values() if a.copy]
     cut = copies[0].base.parent

@@ -133,7 +133,7 @@ async def test_a_review_that_comes_to_nothing_is_no_acceptance(work: Path) -> No
     def decide(text: str) -> str:
         if "You review work" in told_first(text):
             if len(swarm.state.agents) == 2:
-                swarm._family.end(swarm.state.agents["a2"], Outcome.CANCELLED, "gone")
+                swarm._host.family.end(swarm.state.agents["a2"], Outcome.CANCELLED, "gone")
                 return call("calc", expression="1")
             return call("verdict", verdict="accept")
         return call("finish", result="r")
