@@ -6,17 +6,22 @@ of its own, so that nothing is cached from another.
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
+
+import anyio
 
 from agents.chat import Chat
 from agents.host import Agent
 from runtime import SGLang, Swarm
 from tests.e2e.forced import Forced
+from tests.runtime.engine.random_model import write_random_model
 
 KEYS = ("oats", "rye", "hay", "malt")
 _WORDS = ("the", "cart", "was", "late", "and", "nobody", "had", "seen", "it", "since", "rain", "began", "by", "gate")
@@ -24,6 +29,7 @@ _WORDS = ("the", "cart", "was", "late", "and", "nobody", "had", "seen", "it", "s
 Teacher = Callable[[str], str]
 Mark = Callable[[str], int]  # how much of a result is right
 Cost = Callable[[Swarm, Agent], dict[str, float]]
+Measure = Callable[[argparse.Namespace], Awaitable[dict[str, object]]]
 
 
 def noise(random: Random) -> str:
@@ -82,3 +88,15 @@ async def compare(
         | {name: round(statistics.median(one[name] for one in costs[way]), 3) for name in costs[way][0]}
         for way in ways
     }
+
+
+def measured(said: str | None, measure: Measure, **counts: int) -> None:
+    """The command line of such a benchmark: an option for the model and one for each count; prints what is measured."""
+    parser = argparse.ArgumentParser(description=said)
+    parser.add_argument("--model", help="a directory or name; without it, random weights of the seedling's shape")
+    for name, default in counts.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        options.model = options.model or write_random_model(Path(directory) / "random")
+        print(json.dumps(anyio.run(measure, options)))

@@ -25,43 +25,11 @@ from agents.chat import Chat
 from agents.host import Outcome
 from runtime.engine.server import resolve_model
 from runtime.rollouts.audit import WATCHERS, PartialInputs, audit
-from runtime.rollouts.schema import VERSION, Edge, Head, Leaf, Member, Rollout, Term, Turn, read_rollouts, write_rollout
+from runtime.rollouts.schema import VERSION, Head, Leaf, Member, Rollout, Term, read_rollouts, write_rollout
+from tests.runtime.rollouts.audit.building import Part, begun, edge, said, told
+from tests.support import call
 
 COMMANDS = ["ls -la src", "git log -5", "git diff HEAD~1 -- src/core.py", "cd src && pytest -q | tail -3"]
-NEXT = "<|im_start|>assistant\n"
-
-
-def call(name: str, **arguments: object) -> str:
-    """A turn that makes one call."""
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call><|im_end|>"
-
-
-def result(text: str) -> str:
-    """What follows it."""
-    return f"\n<|im_start|>user\n<tool_response>\n{text}\n</tool_response><|im_end|>\n{NEXT}"
-
-
-def edge(chat: Chat, id: int, parent: int | None, agent: str, kind: str, parts: list[tuple[bool, str]]) -> Edge:
-    """An edge of given and sampled texts."""
-    tokens: list[int] = []
-    sampled: list[bool] = []
-    turns: list[Turn] = []
-    for mine, text in parts:
-        ids = chat.tokenizer.encode(text)
-        if mine:
-            turns.append(Turn(start=len(tokens), end=len(tokens) + len(ids), finish="stop", prompt=len(tokens)))
-        tokens += ids
-        sampled += [mine] * len(ids)
-    return Edge(
-        id=id,
-        parent=parent,
-        agent=agent,
-        kind=kind,
-        tokens=tuple(tokens),
-        sampled=tuple(sampled),
-        logprobs=tuple(-0.25 if mine else None for mine in sampled),
-        turns=tuple(turns),
-    )
 
 
 def synthetic(chat: Chat, model: str, number: int, shown_words: int) -> Rollout:
@@ -69,24 +37,23 @@ def synthetic(chat: Chat, model: str, number: int, shown_words: int) -> Rollout:
     dice = random.Random(number)
     words = ["def", "return", "parse", "line", "value", "self", "index", "text", "(x)", "==", "None", "\n    "]
 
-    def work(turns: int, *, peeks: bool) -> list[tuple[bool, str]]:
-        parts: list[tuple[bool, str]] = []
+    def work(turns: int, *, peeks: bool) -> list[Part]:
+        parts: list[Part] = []
         for _ in range(turns):
             command = "git log --all -p" if peeks else dice.choice(COMMANDS)
             shown = " ".join(dice.choices(words, k=shown_words))
-            parts += [(True, f"I look at that now. {call('shell', command=command)}"), (False, result(shown))]
+            parts += [said(f"I look at that now. {call('shell', command=command)}"), told(shown)]
         return parts
 
     prompt = "Fix the bug that makes parse() lose its last line."
-    begin = f"<|im_start|>system\nYou are one of a swarm.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n{NEXT}"
-    root = [(False, begin), *work(6, peeks=False), (True, call("fork", tasks=["a", "b", "c", "d"]))]
-    edges = [edge(chat, 0, None, "a1", "root", root)]
+    done = said(call("finish", result="done"))
+    root = [begun(prompt), *work(6, peeks=False), said(call("fork", tasks=["a", "b", "c", "d"]))]
+    edges = [edge(0, None, "a1", "root", *root, chat=chat)]
     for copy in range(1, 5):
-        told = result(f"You are copy {copy} of 4. Your task: {copy}")
-        own = [(False, told), *work(5, peeks=copy == 1 and number % 10 == 0), (True, call("finish", result="done"))]
-        edges.append(edge(chat, copy, 0, f"a{copy + 1}", "fork", own))
-    joined = result("\n".join(f"a{copy}: done" for copy in range(2, 6)))
-    edges.append(edge(chat, 5, 0, "a1", "continued", [(False, joined), (True, call("finish", result="done"))]))
+        own = [told(f"You are copy {copy} of 4. Your task: {copy}"), *work(5, peeks=copy == 1 and number % 10 == 0)]
+        edges.append(edge(copy, 0, f"a{copy + 1}", "fork", *own, done, chat=chat))
+    joined = told("\n".join(f"a{copy}: done" for copy in range(2, 6)))
+    edges.append(edge(5, 0, "a1", "continued", joined, done, chat=chat))
     members = [
         Member(id=f"a{n}", parent="a1" if n > 1 else None, kind="fork" if n > 1 else "root", task=f"{n}", result="done")
         for n in range(1, 6)

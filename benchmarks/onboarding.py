@@ -14,20 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import anyio
-
 from agents.chat import Chat
 from agents.host import Agent
-from benchmarks._ways import KEYS, Mark, compare, noise, write_ledgers
+from benchmarks._ways import KEYS, Mark, compare, measured, noise, write_ledgers
 from runtime import SGLang, Swarm
 from runtime.engine.server import ServerOptions
-from tests.runtime.engine.random_model import write_random_model
 from tests.support import answer, call
 
 BRIEF = "Read the ledger of your task. Add nothing up. Finish with the figure that counts."
@@ -118,18 +114,5 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     return {"benchmark": "onboarding", "tasks": options.tasks, "runs": options.runs} | found
 
 
-def main() -> None:
-    """Measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a directory or name; without it, random weights of the seedling's shape")
-    parser.add_argument("--tasks", type=int, default=10)
-    parser.add_argument("--parent-tokens", type=int, default=4096)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        options.model = options.model or write_random_model(Path(directory) / "random")
-        print(json.dumps(anyio.run(measure, options)))
-
-
 if __name__ == "__main__":
-    main()
+    measured(__doc__, measure, tasks=10, parent_tokens=4096, runs=3)

@@ -15,19 +15,15 @@ import argparse
 import json
 import re
 import statistics
-import tempfile
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import anyio
-
 from agents.chat import Chat
 from agents.host import Agent
-from benchmarks._ways import KEYS, Mark, compare, noise, write_ledgers
+from benchmarks._ways import KEYS, Mark, compare, measured, noise, write_ledgers
 from runtime import SGLang, Swarm
 from runtime.engine.server import ServerOptions
-from tests.runtime.engine.random_model import write_random_model
 from tests.support import call
 
 
@@ -84,18 +80,5 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     return {"benchmark": "rewind", "runs": options.runs, "ledgers": options.ledgers} | found
 
 
-def main() -> None:
-    """Measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a directory or name; without it, random weights of the seedling's shape")
-    parser.add_argument("--ledgers", type=int, default=8)
-    parser.add_argument("--reports", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        options.model = options.model or write_random_model(Path(directory) / "random")
-        print(json.dumps(anyio.run(measure, options)))
-
-
 if __name__ == "__main__":
-    main()
+    measured(__doc__, measure, ledgers=8, reports=6, runs=3)

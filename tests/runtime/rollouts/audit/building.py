@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.chat import Chat
 from agents.host import Outcome
 from runtime.rollouts.schema import VERSION, Edge, Head, Leaf, Member, Rollout, Term, Turn
 from tests.runtime.rollouts.audit.corpus import Case
@@ -30,13 +31,14 @@ def told(text: str) -> Part:
 NEXT = "<|im_start|>assistant\n"
 
 
-def edge(id: int, parent: int | None, agent: str, kind: str, *parts: Part, version: str = "") -> Edge:
-    """An edge of such parts."""
+def edge(id: int, parent: int | None, agent: str, kind: str, *parts: Part, chat: Chat | None = None) -> Edge:
+    """An edge of such parts, on the tokens of `chat`: the tiny model's."""
+    tokenizer = (chat or tiny_chat()).tokenizer
     tokens: list[int] = []
     sampled: list[bool] = []
     turns: list[Turn] = []
     for mine, text in parts:
-        ids = tiny_chat().tokenizer.encode(text)
+        ids = tokenizer.encode(text)
         if mine:
             turns.append(Turn(start=len(tokens), end=len(tokens) + len(ids), finish="stop"))
         tokens += ids
