@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from agents.chat import Chat
-from agents.context import Origin, Segment
+from agents.context import Origin
+from agents.host import Outcome
+from agents.told import rejected_text
 from runtime.fit import Fit
 from runtime.records import (
     VERSION,
@@ -142,14 +145,19 @@ class Recorder:
     def reopen(self) -> None:
         """Go on with a run that stopped: everything its journal says, and a record that it was resumed."""
         last: Record | None = None
+        heads: dict[str, int] = {}  # the segment that each agent's history ends with, before the last record
         try:
-            for last in records(self.layout):
-                self.state.apply(last)
+            for record in records(self.layout):
+                self.state.apply(record)
+                if last is not None:
+                    heads.update(_tells(last))
+                last = record
         except JournalCorrupt:
             self.close()
             raise
         self._clock.begin(self.state.last_at)
         if last is not None:  # else it died before its header, and nothing has happened that could go on
+            self._make_whole(heads, dict(_tells(last)))
             self._write(last, again=True)  # the process may have died between the record and its readable form
             self.commit(Resumed())
 
@@ -176,19 +184,50 @@ class Recorder:
 
     def _write(self, record: Record, *, again: bool = False) -> None:
         """Put what a record says into the readable files; `again` if that may have been done."""
-        try:
-            for agent, segment in self._told(record):
-                paragraph = self._paragraph(segment)
-                if not (again and _ends_with(self.layout.history(agent), paragraph)):
+        for agent, paragraph in self._told(record):
+            if not (again and _ends_with(self.layout.history(agent), paragraph)):
+                with _where_possible():
                     self._history.append(agent, paragraph)
-            if isinstance(record, Ended):
+        if isinstance(record, Ended):
+            with _where_possible():
                 self._history.write_result(record.agent, record.result)
-            if said := self._interviewed(record):
-                agent, paragraph = said
-                if not (again and _ends_with(self.layout.interview(agent), paragraph)):
+        if said := self._interviewed(record):
+            agent, paragraph = said
+            if not (again and _ends_with(self.layout.interview(agent), paragraph)):
+                with _where_possible():
                     self._history.append_interview(agent, paragraph)
-        except RecordFailed as error:
-            _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
+
+    def _make_whole(self, heads: dict[str, int], last: dict[str, int]) -> None:
+        """Write what the disk had no room for: what is not there, and histories that end before `heads`, or `last`."""
+        for agent in self.state.agents.values():
+            if not self.layout.prompt(agent.id).exists():
+                with _where_possible():
+                    self._history.write_prompt(agent.id, agent.task)
+            if agent.outcome is not None and not self.layout.result(agent.id).exists():
+                with _where_possible():
+                    self._history.write_result(agent.id, agent.result)
+        behind = {
+            name
+            for name, head in heads.items()
+            if not (self._ends_at(name, head) or (name in last and self._ends_at(name, last[name])))
+        }
+        if not behind:
+            return
+        for name in behind:
+            self._history.forget(name)
+        for record in records(self.layout):
+            if isinstance(record, Ended) or any(name in behind for name, _ in _tells(record)):
+                for name, paragraph in self._told(record):
+                    if name in behind:
+                        with _where_possible():
+                            self._history.append(name, paragraph)
+
+    def _ends_at(self, agent: str, head: int) -> bool:
+        rejected = self.state.agents[agent].outcome is Outcome.REJECTED
+        return _ends_with(self.layout.history(agent), self._rejection(agent) if rejected else self._paragraph(head))
+
+    def _rejection(self, agent: str) -> str:
+        return f"## {agent} is rejected\n\n{rejected_text(self.state.agents[agent])}"
 
     def _interviewed(self, record: Record) -> tuple[str, str] | None:
         match record:
@@ -202,12 +241,12 @@ class Recorder:
             case _:
                 return None
 
-    def _told(self, record: Record) -> Iterable[tuple[str, Segment]]:
+    def _told(self, record: Record) -> Iterable[tuple[str, str]]:
         match record:
             case Started():
                 by = f" by {record.parent}" if record.parent else ""
                 self._open_agent(record.agent, f"{record.agent}: started{by}")
-                return [(record.agent, self.state.segments[record.segment])]
+                return [(record.agent, self._paragraph(record.segment))]
             case Forked():
                 of, turn = len(record.copies), self.state.segments[record.segment].turn
                 for number, copy in enumerate(record.copies, 1):
@@ -216,20 +255,45 @@ class Recorder:
                         f"{copy.agent}: copy {number} of {of}, forked from {record.agent} at t{turn}\n\n"
                         f"Up to there its history is `../{record.agent}/history.md`.",
                     )
-                return [(copy.agent, self.state.segments[copy.segment]) for copy in record.copies]
+                return [(copy.agent, self._paragraph(copy.segment)) for copy in record.copies]
             case Sampled() | Given() | Rewound() | Succeeded():
-                return [(record.agent, self.state.segments[record.segment])]
+                return [(record.agent, self._paragraph(record.segment))]
+            case Ended(outcome=Outcome.REJECTED):
+                return [(record.agent, self._rejection(record.agent))]
             case _:
                 return []
 
     def _open_agent(self, agent: str, heading: str) -> None:
-        self._history.open_agent(agent, heading=heading)
-        self._history.write_prompt(agent, self.state.agents[agent].task)
+        with _where_possible():
+            self._history.open_agent(agent, heading=heading)
+        with _where_possible():
+            self._history.write_prompt(agent, self.state.agents[agent].task)
 
-    def _paragraph(self, segment: Segment) -> str:
+    def _paragraph(self, number: int) -> str:
+        segment = self.state.segments[number]
         who = "said" if segment.origin is Origin.SAMPLED else "was told"
         words = self._chat.text(segment.tokens) if self._chat else " ".join(map(str, segment.tokens))
         return f"## t{segment.turn} {who}\n\n{_FRAME.sub('', words).strip()}"
+
+
+@contextmanager
+def _where_possible() -> Iterator[None]:
+    """A readable file can be written later, from the journal: that it is not written now stops nobody."""
+    try:
+        yield
+    except RecordFailed as error:
+        _log.warning("a readable file was not written", path=str(error.path), reason=str(error))
+
+
+def _tells(record: Record) -> Iterable[tuple[str, int]]:
+    """Whose history a record adds a segment to, and which."""
+    match record:
+        case Started() | Sampled() | Given() | Rewound() | Succeeded():
+            return [(record.agent, record.segment)]
+        case Forked():
+            return [(copy.agent, copy.segment) for copy in record.copies]
+        case _:
+            return []
 
 
 def _ends_with(path: Path, paragraph: str) -> bool:

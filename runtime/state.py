@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from msgspec import structs
+
 from agents.context import Origin, Segment
 from agents.host import Agent, Deed, Outcome
 from runtime.budget import Account, Budget
@@ -58,7 +60,7 @@ class RunState:
         self.rewinds = 0
         self.successions = 0
         self.short_tokens = 0
-        self.outage: Outage | None = None  # since when, and why, the engine does not answer
+        self.outage: Outage | None = None  # since when there is trouble with the engine, and what it is now
         self.started_at = 0.0
         self.last_at = 0.0
         self.active_s = 0.0  # wall time that the run was alive: the time between a crash and its resume not counted
@@ -144,7 +146,8 @@ class RunState:
                 agent.changes = record.changes
                 self.accounts[agent.id].lived(-1)
             case Outage():
-                self.outage = None if record.over else record
+                since = record.at if self.outage is None else self.outage.at
+                self.outage = None if record.over else structs.replace(record, at=since)
             case Resumed():
                 self.outage = None
             case Closed():

@@ -10,7 +10,7 @@ as it is, so that `cat` shows it. Agents are addressed as `<name>@<run>`.
 
 import contextlib
 import re
-from email.errors import HeaderParseError, MissingHeaderBodySeparatorDefect
+from email.errors import MessageError, MissingHeaderBodySeparatorDefect
 from email.header import Header, decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser, BytesParser
@@ -36,6 +36,8 @@ _FOLD_AT = 76
 _SEPARATORS = {0x2028: " ", 0x2029: " "}
 # A text that has these above an empty line is a letter that somebody meant to address, not a plain text.
 _TELLING = {"to", "subject", "date", "message-id", "in-reply-to", "content-type", "mime-version"}
+# What the parser raises for parameters of a header: a charset with a NUL in its name; one given whole and in parts.
+_UNREADABLE = (ValueError, TypeError)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The parser's time grows with the square of these. Mail programs stay far below.
 _MAX_TYPE_BYTES = 2000
@@ -156,7 +158,7 @@ def _line(raw: str) -> str:
     text = _LINE_BREAK.sub("", raw).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if "=?" in text and len(text) <= _MAX_ENCODED_LETTERS:
         # What cannot be decoded is shown as it is.
-        with contextlib.suppress(HeaderParseError, LookupError, ValueError):
+        with contextlib.suppress(MessageError, LookupError, ValueError):
             text = str(make_header(decode_header(text)))
     return text.strip()
 
@@ -167,7 +169,7 @@ def _parts(data: bytes) -> list[Message]:
         raise Malformed("there are too many parts in it")
     try:
         return list(BytesParser().parsebytes(data).walk())
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, *_UNREADABLE) as error:
         raise Malformed(f"its parts cannot be told apart: {error}") from error
 
 
@@ -177,7 +179,7 @@ def _text(parts: list[Message]) -> str:
         if part.get_content_type() == "text/plain":
             try:
                 payload, charset = part.get_payload(decode=True), part.get_content_charset("utf-8")
-            except ValueError as error:  # Such as a charset with a NUL in its name.
+            except _UNREADABLE as error:
                 raise Malformed(f"its text cannot be decoded: {error}") from error
             if isinstance(payload, bytes):
                 # UTF-8 is what programs send that say nothing better.

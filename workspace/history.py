@@ -1,9 +1,9 @@
 """The readable record of a run: its task, and each agent's prompt, history and result, as Markdown files.
 
-Owns these files. Invariants: a history is only ever appended to; the other files are replaced at once, so a
-reader never sees half of one; no file stays open between calls, so ten thousand agents need no descriptors.
-Everything here can be rebuilt from the journal, therefore nothing is synced and nothing reads it back. It
-does not know what a turn is.
+Owns these files. Invariants: a history is only ever appended to, and has no gap: a paragraph that the disk refused
+comes before the next one, or nothing does; the other files are replaced at once, so a reader never sees half of one;
+no file stays open between calls, so ten thousand agents need no descriptors. Everything here can be rebuilt from the
+journal, therefore nothing is synced and nothing reads it back. It does not know what a turn is.
 
 Text that a model wrote is made harmless first: these are the files that people print to their terminals.
 """
@@ -25,6 +25,7 @@ class History:
 
     def __init__(self, layout: RunLayout) -> None:
         self._layout = layout
+        self._owed: dict[Path, str] = {}  # what the disk refused
 
     def open_agent(self, agent: str, *, heading: str) -> Path:
         """Make the agent's directory and begin its history with `heading`, unless it has begun already.
@@ -32,20 +33,16 @@ class History:
         Returns the path of the history.
         """
         path = self._layout.history(agent)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordFailed(path, f"cannot make {path.parent}: {error.strerror}") from error
-        _append(path, f"# {harmless(heading)}\n", only_if_empty=True)
+        self._append(path, f"# {harmless(heading)}\n", begins=True)
         return path
 
     def append(self, agent: str, text: str) -> None:
         """Add a paragraph to the agent's history: `text` after an empty line, ending in a newline."""
-        _append(self._layout.history(agent), "\n" + harmless(text).rstrip("\n") + "\n")
+        self._append(self._layout.history(agent), "\n" + harmless(text).rstrip("\n") + "\n")
 
     def append_interview(self, agent: str, text: str) -> None:
         """Add a paragraph to the record of what the agent asked and was answered."""
-        _append(self._layout.interview(agent), harmless(text).rstrip("\n") + "\n\n")
+        self._append(self._layout.interview(agent), harmless(text).rstrip("\n") + "\n\n")
 
     def write_task(self, text: str) -> Path:
         """Write the run's original prompt, whole and unaltered. Returns its path."""
@@ -59,17 +56,37 @@ class History:
         """Write the agent's result. Returns its path."""
         return _replace(self._layout.result(agent), harmless(text))
 
+    def forget(self, agent: str) -> None:
+        """Take the agent's history away, to be written anew."""
+        self._owed.pop(self._layout.history(agent), None)
+        self._layout.history(agent).unlink(missing_ok=True)
 
-def _append(path: Path, text: str, *, only_if_empty: bool = False) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    def _append(self, path: Path, text: str, *, begins: bool = False) -> None:
+        owed = self._owed.pop(path, "")
+        text = "" if begins and owed else text  # it has begun, though not on the disk
         try:
-            if not (only_if_empty and os.fstat(descriptor).st_size):
-                write_whole(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise RecordFailed(path, f"cannot append to {path}: {error.strerror}") from error
+            if begins or owed:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            _append(path, owed + text, only_if_empty=begins and not owed)
+        except OSError as error:
+            self._owed[path] = owed + text
+            raise RecordFailed(path, f"cannot append to {path}: {error.strerror}") from error
+
+
+def _append(path: Path, text: str, *, only_if_empty: bool) -> None:
+    """All of `text` or nothing, so that it can be tried again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if only_if_empty and size:
+            return
+        try:
+            write_whole(descriptor, text.encode())
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> Path:

@@ -46,3 +46,7 @@ class EngineAround:
     async def healthy(self) -> bool:
         """See Engine.healthy."""
         return await self.inner.healthy()
+
+    def trouble(self) -> str:
+        """See Engine.trouble."""
+        return self.inner.trouble()

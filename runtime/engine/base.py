@@ -125,3 +125,10 @@ class Engine(Protocol):
     async def healthy(self) -> bool:
         """Whether the engine answers now. Never raises an EngineError."""
         ...
+
+    def trouble(self) -> str:
+        """What people should know of it, "" if nothing: it may answer and yet fail, or answer only in part.
+
+        Asks nobody; the same words for as long as the trouble is the same.
+        """
+        ...

@@ -69,6 +69,7 @@ class Fleet:
         self.placement = Placement(len(engines))
         self._calls: dict[str, set[_Call]] = {}
         self._leading: dict[Family, anyio.Event] = {}
+        self._gone: dict[int, str] = {}  # why, of those that are dead
         self._owed: list[set[str]] = [set() for _ in engines]  # sessions to release where a worker comes back
         self._capacity: Capacity | None = None
         self._stack = AsyncExitStack()
@@ -153,6 +154,16 @@ class Fleet:
         """Whether any worker answers now."""
         return any([await engine.healthy() for engine in self._engines])
 
+    def trouble(self) -> str:
+        """See Engine.trouble: which workers are gone, and what those that live say of themselves."""
+        said = []
+        for worker, (name, engine) in enumerate(zip(self.names, self._engines, strict=True)):
+            if worker in self._gone:
+                said.append(f"{name} is gone: {self._gone[worker]}")
+            elif trouble := engine.trouble():
+                said.append(f"{name}: {trouble}")
+        return "; ".join(said)
+
     # -- the rest -------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -202,6 +213,7 @@ class Fleet:
             return False
         if self.placement.live[worker]:  # nobody else has found out meanwhile
             self.placement.live[worker] = False
+            self._gone[worker] = reason
             _log.warning("a worker is gone; its families move", worker=self.names[worker], reason=reason)
             self._group.start_soon(partial(self._probe, worker), name=f"probe {self.names[worker]}")
         return True
@@ -219,6 +231,7 @@ class Fleet:
         if self.placement.live[worker]:
             return
         self.placement.live[worker] = True
+        self._gone.pop(worker, None)
         _log.info("a worker is back", worker=self.names[worker])
         while self._owed[worker]:
             await self._engines[worker].release(self._owed[worker].pop())

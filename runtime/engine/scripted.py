@@ -170,3 +170,7 @@ class ScriptedEngine:
     async def healthy(self) -> bool:
         """Always."""
         return True
+
+    def trouble(self) -> str:
+        """None."""
+        return ""

@@ -1,16 +1,14 @@
 """The SGLang engine over HTTP: contexts in, generations out.
 
-Owns what is sent to a server and how its replies are read; `_http.py` owns the connections, `server.py` the process
-of a local one.
+Owns when a server is asked, again or not at all, and what is under way there; `_wire.py` has the words, `_http.py`
+the connections, `server.py` the process of a local one.
 
 Invariants:
-- a context's tokens are sent as the bytes the context already has, never encoded again;
 - request ids are 32 hexadecimal digits and never used twice: SGLang aborts by prefix, so no id may begin another;
 - a request that we stop waiting for is aborted at the server, whatever the reason;
 - an interrupted generation always returns: the tokens it has, or none where it had not begun;
 - a server that fails one request after the other is asked less and less often (`_circuit.py`): the others wait a little
-  for it, and fail without being sent;
-- prompt log-probabilities are never asked for: they would disable the reuse of a cached prefix.
+  for it, and fail without being sent.
 
 Written against SGLang 0.5.21. Knows nothing of agents or budgets.
 """
@@ -25,25 +23,16 @@ from pathlib import Path
 from typing import overload
 
 import anyio
-import msgspec
 import structlog
 
 from agents.context import Segment
 from runtime.engine._circuit import Circuit
 from runtime.engine._http import Http, NeverSent, repeating
-from runtime.engine.base import (
-    Capacity,
-    EngineError,
-    EngineRefused,
-    EngineUnavailable,
-    FinishReason,
-    Generation,
-    Sampling,
-)
+from runtime.engine._wire import NOTHING, Reply, encode, generate_body, read_capacity, read_generation, read_reply
+from runtime.engine.base import Capacity, EngineError, EngineRefused, EngineUnavailable, Generation, Sampling
 from runtime.engine.environment import Environment, Progress
 from runtime.engine.fleet import Fleet
 from runtime.engine.server import ServerOptions, managed_server
-from workspace import NOT_JSON
 
 __all__ = ["SGLang"]
 
@@ -61,40 +50,6 @@ GONE_S = 3.0
 _log = structlog.get_logger(__name__)
 
 
-class _Finish(msgspec.Struct):
-    type: str
-    message: str | None = None
-
-
-class _Meta(msgspec.Struct):
-    finish_reason: _Finish
-    prompt_tokens: int = 0  # not said of a request that was aborted before it ran
-    cached_tokens: int = 0
-    weight_version: str = ""
-    e2e_latency: float = 0.0
-    output_token_logprobs: list[tuple[float | None, int, str | None]] = []
-
-
-class _Reply(msgspec.Struct):
-    meta_info: _Meta
-    output_ids: list[int] = []
-
-
-class _ServerInfo(msgspec.Struct):
-    """Of `/server_info`, which has several hundred fields, those that say what fits."""
-
-    tokenizer_path: str
-    max_total_num_tokens: int
-    max_req_input_len: int
-    page_size: int = 1
-    weight_version: str = ""
-    internal_states: list[_State] = []
-
-
-class _State(msgspec.Struct):
-    effective_max_running_requests_per_dp: int = 64
-
-
 class _Flight:
     """A generation between its call and its return: what it takes to interrupt it."""
 
@@ -108,12 +63,6 @@ class _Flight:
     def interrupted(self) -> bool:
         """Whether somebody wants it to end."""
         return self.ended is not None
-
-
-_NOTHING = _Reply(meta_info=_Meta(finish_reason=_Finish(type="abort")))
-_reply = msgspec.json.Decoder(_Reply)
-_server_info = msgspec.json.Decoder(_ServerInfo)
-_encode = msgspec.json.Encoder().encode
 
 
 class SGLang:
@@ -131,6 +80,7 @@ class SGLang:
         self._circuit = Circuit()
         self._gone = False  # by what `healthy` last saw
         self._closed = anyio.Event()  # set when the circuit closes, and replaced
+        self._trouble = ""  # while the circuit is open
         self.url = http.url
 
     @overload
@@ -225,14 +175,11 @@ class SGLang:
         Token ids must be the model's: SGLang 0.5.21 does not check them, and one beyond the vocabulary ends the
         whole server.
         """
-
-        def body(rid: str) -> bytes:  # made once its turn has come: ten thousand may be waiting
-            return b'{"input_ids":' + context.json() + b',"rid":"' + rid.encode() + _request(sampling, session)
-
+        body = partial(generate_body, context, sampling, session)  # made in its turn: ten thousand may be waiting
         started = anyio.current_time()
         with self._flying(session, sampling) as flight:
             reply = await repeating(lambda: self._generate(body, flight), EngineUnavailable, self._attempts)
-        return _generation(reply, anyio.current_time() - started)
+        return read_generation(reply, anyio.current_time() - started)
 
     async def warm(self, context: Segment, *, session: str) -> int:
         """Prefill `context`; see `Engine.warm`."""
@@ -252,7 +199,7 @@ class SGLang:
 
     async def release(self, session: str) -> None:
         """Let the session's KV go; see `Engine.release`. A server that is gone has let it go."""
-        body = _encode({"session_id": session})
+        body = encode({"session_id": session})
         try:
             await repeating(
                 lambda: self._http.control("POST", "/close_session", body), EngineUnavailable, self._attempts
@@ -264,7 +211,7 @@ class SGLang:
         """See `Engine.capacity`. Raises EngineRefused if the server wants another key."""
         if self._capacity is None:
             raw = await repeating(lambda: self._http.control("GET", "/server_info"), EngineUnavailable, self._attempts)
-            self._capacity = _capacity(raw)
+            self._capacity = read_capacity(raw)
         return self._capacity
 
     async def healthy(self) -> bool:
@@ -279,17 +226,21 @@ class SGLang:
             self._answered()
         return True
 
+    def trouble(self) -> str:
+        """See `Engine.trouble`: what opened the circuit, while it is open."""
+        return self._trouble
+
     async def pause(self) -> None:
         """End what the server works on, for whomever, and have it begin nothing new until `proceed`.
 
         Raises EngineError. So do the next two.
         """
-        await self._http.control("POST", "/pause_generation", _encode({"mode": "abort"}), timeout_s=CHANGE_S)
+        await self._http.control("POST", "/pause_generation", encode({"mode": "abort"}), timeout_s=CHANGE_S)
 
     async def proceed(self) -> None:
         """Serve again."""
         # Without this, SGLang 0.5.21 asks CUDA to empty its cache, which on a CPU ends the server.
-        await self._http.control("POST", "/continue_generation", _encode({"torch_empty_cache": False}))
+        await self._http.control("POST", "/continue_generation", encode({"torch_empty_cache": False}))
 
     async def load(self, weights: Path, version: str) -> None:
         """Serve other weights of the same model, a directory on the server's machine, under a name from now on.
@@ -298,7 +249,7 @@ class SGLang:
         The cache is emptied: it was computed by others. To be called while nothing is in flight (`HeldEngine.held`):
         SGLang 0.5.21 changes the weights, and then says that it failed, if something is.
         """
-        body = _encode({"model_path": str(weights), "weight_version": version, "flush_cache": True})
+        body = encode({"model_path": str(weights), "weight_version": version, "flush_cache": True})
         await self._http.control("POST", "/update_weights_from_disk", body, timeout_s=CHANGE_S)
 
     @contextmanager
@@ -319,9 +270,9 @@ class SGLang:
             if not flights:
                 del self._flights[session]
 
-    async def _generate(self, body: Callable[[str], bytes], flight: _Flight) -> _Reply:
+    async def _generate(self, body: Callable[[str], bytes], flight: _Flight) -> Reply:
         if flight.interrupted():
-            return _NOTHING
+            return NOTHING
         with anyio.CancelScope() as flight.queueing:
             await self._may_ask()
             async with self._http.requests:  # cancelled while it waits here, a request has nothing to abort
@@ -331,17 +282,18 @@ class SGLang:
                 except EngineRefused:
                     # SGLang refuses what was aborted before it began: its own queues answer 400.
                     if flight.interrupted():
-                        return _NOTHING
+                        return NOTHING
                     raise
                 finally:
                     flight.rid = ""
-        return _NOTHING
+        return NOTHING
 
-    async def _send(self, body: bytes, rid: str) -> _Reply:
+    async def _send(self, body: bytes, rid: str) -> Reply:
         try:
-            reply = _read(self.url, await self._http.send("POST", "/generate", body, timeout_s=self._reply_s))
+            reply = read_reply(self.url, await self._http.send("POST", "/generate", body, timeout_s=self._reply_s))
         except (EngineUnavailable, anyio.get_cancelled_exc_class()) as error:
             if isinstance(error, EngineUnavailable) and self._circuit.failed(anyio.current_time()):
+                self._trouble = f"it goes on failing and is asked less often: {error}"
                 _log.warning("the engine goes on failing: it is asked less often", url=self.url, reason=str(error))
             if not isinstance(error, NeverSent):
                 with anyio.move_on_after(ABORT_S, shield=True):
@@ -367,6 +319,7 @@ class SGLang:
             _log.info("the engine answers again", url=self.url)
             self._closed.set()
             self._closed = anyio.Event()
+            self._trouble = ""
         self._circuit.succeeded()
 
     async def _interrupt(self, flight: _Flight, ended: anyio.Event) -> None:
@@ -383,79 +336,6 @@ class SGLang:
     async def _abort(self, rid: str) -> None:
         """Tell the server to drop a request; if it cannot be told, its own look at the connection has to do."""
         try:
-            await self._http.control("POST", "/abort_request", _encode({"rid": rid}), timeout_s=ABORT_S)
+            await self._http.control("POST", "/abort_request", encode({"rid": rid}), timeout_s=ABORT_S)
         except EngineError:
             return
-
-
-def _read(url: str, raw: bytes) -> _Reply:
-    try:
-        return _reply.decode(raw)
-    except msgspec.ValidationError as error:
-        raise EngineError(f"{url}/generate: not a reply we understand: {error}") from error
-    except NOT_JSON as error:  # whatever is between us may have cut it
-        raise EngineUnavailable(f"{url}/generate: not JSON: {error}") from error
-
-
-def _request(sampling: Sampling, session: str) -> bytes:
-    """What follows the request id in the body of `/generate`."""
-    parameters: dict[str, object] = {
-        "max_new_tokens": sampling.max_new_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "skip_special_tokens": False,
-        "no_stop_trim": True,
-    }
-    if sampling.stop_token_ids:
-        parameters["stop_token_ids"] = sampling.stop_token_ids
-    if sampling.seed is not None:
-        parameters["sampling_seed"] = sampling.seed
-    if sampling.structural_tag is not None:
-        parameters["structural_tag"] = sampling.structural_tag
-    rest = _encode(
-        {
-            "session_id": session,
-            "return_logprob": sampling.max_new_tokens > 0,
-            "logprob_start_len": -1,
-            "stream": False,
-            "sampling_params": parameters,
-        }
-    )
-    return b'",' + rest[1:]
-
-
-def _generation(reply: _Reply, seconds: float) -> Generation:
-    meta = reply.meta_info
-    logprobs = tuple(logprob for logprob, _token, _text in meta.output_token_logprobs if logprob is not None)
-    if len(logprobs) != len(reply.output_ids):
-        raise EngineError(f"{len(reply.output_ids)} tokens came back with {len(logprobs)} log-probabilities")
-    try:
-        finish = FinishReason(meta.finish_reason.type)
-    except ValueError as error:
-        raise EngineError(f"unknown finish reason {meta.finish_reason.type!r}") from error
-    return Generation(
-        tokens=tuple(reply.output_ids),
-        logprobs=logprobs,
-        finish=finish,
-        prompt_tokens=meta.prompt_tokens,
-        cached_tokens=meta.cached_tokens,
-        weight_version=meta.weight_version,
-        seconds=seconds,
-    )
-
-
-def _capacity(raw: bytes) -> Capacity:
-    try:
-        info = _server_info.decode(raw)
-    except NOT_JSON as error:
-        raise EngineError(f"/server_info: not a reply we understand: {error}") from error
-    running = [state.effective_max_running_requests_per_dp for state in info.internal_states]
-    return Capacity(
-        model=info.tokenizer_path,
-        pool_tokens=info.max_total_num_tokens,
-        context_tokens=info.max_req_input_len,
-        page_tokens=info.page_size,
-        running_requests=sum(running) or 64,
-        weight_version=info.weight_version,
-    )

@@ -5,8 +5,8 @@ Every object has `event`; agents are named by `agent`. Tokens and seconds throug
     run_started    run, dir, model                      once, of a new run
     run_resumed    run, dir, model                      instead of it, of a resumed one
     engine         message                              what is being done to get the engine ready
-    engine_away    reason                               it does not answer any more: the agents wait for it
-    engine_back                                         it answers again
+    engine_trouble reason                               it is gone, and the agents wait for it; or it fails
+    engine_well                                         there is no trouble any more
     agent_started  agent, parent (or null), task
     turn           agent, turn, sampled_tokens, prompt_tokens, cached_tokens, finish, seconds
     call_started   agent, call                          `call`: the tool, and on what
@@ -96,9 +96,9 @@ class Events:
             case Succeeded():
                 self._write("succeeded", agent=record.agent)
             case Outage(over=True):
-                self._write("engine_back")
+                self._write("engine_well")
             case Outage():
-                self._write("engine_away", reason=record.reason)
+                self._write("engine_trouble", reason=record.reason)
             case Ended():
                 self._write("agent_ended", agent=record.agent, outcome=record.outcome, result=record.result)
             case _:

@@ -50,7 +50,7 @@ _COLUMNS = (
 
 
 def lines(rows: Sequence[Row], width: int, *, results: bool = False) -> list[Line]:
-    """A heading, then a line a row; with `results`, what each agent answered on a line below it."""
+    """A heading, then a line a row; with `results`, what each agent answered below it, and why that was rejected."""
     columns: list[_Column] = []
     states = min(max(width // 5, STATE_CELLS[0]), STATE_CELLS[1])
     left = width - states - 1
@@ -79,6 +79,8 @@ def lines(rows: Sequence[Row], width: int, *, results: bool = False) -> list[Lin
         if results and row.agent and row.outcome is not None:
             answer = one_line(f"{row.trunk}= {row.result or '(no result)'}")
             out.append(Line(left=_fit(answer, width, pad=False), outcome=row.outcome))
+            if row.why:
+                out.append(Line(left=_fit(one_line(f"{row.trunk}! {row.why}"), width, pad=False), outcome=row.outcome))
     return out
 
 
@@ -88,13 +90,13 @@ def totals(state: RunState, now: float) -> str:
     prompt = sum(agent.prompt_tokens for agent in agents)
     cached = sum(agent.cached_tokens for agent in agents)
     share = f" ({cached / prompt:.0%} of prompts cached)" if prompt else ""
-    away = ""
+    trouble = ""
     if state.outage is not None:
         reason = one_line(state.outage.reason)
-        away = f"the engine has not answered for {clock(now - state.outage.at)} ({reason}) | "
+        trouble = f"trouble with the engine for {clock(now - state.outage.at)} ({reason}) | "
     # What a narrow terminal cuts off comes last.
     return (
-        f"{clock(now - state.started_at)} | {away}{_plural(len(agents), 'agent')}, {state.alive} alive, "
+        f"{clock(now - state.started_at)} | {trouble}{_plural(len(agents), 'agent')}, {state.alive} alive, "
         f"{_plural(sum(a.turns for a in agents), 'turn')} | budget {state.account.left():.0%} | "
         f"sampled {sum(a.sampled_tokens for a in agents):,}, computed {prompt - cached:,}{share}"
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from agents.host import Agent, Outcome
-from agents.told import named
+from agents.told import named, rejected_text
 from runtime.state import RunState
 from runtime.view.times import Times
 
@@ -35,6 +35,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     sampled_tokens: int = 0
     elapsed_s: float = 0.0
     result: str = ""
+    why: str = ""  # that result was rejected
     folded: int = 0  # agents below (or, of siblings, in) this row that have none of their own
 
 
@@ -65,6 +66,7 @@ def nested(state: RunState, times: Times) -> dict[str, object]:
             "outcome": agent.outcome,
             "activity": agent.activity,
             "result": agent.result,
+            "why": row.why,
             "turns": agent.turns,
             "rewinds": agent.rewinds,
             "successions": agent.successions,
@@ -82,12 +84,12 @@ def nested(state: RunState, times: Times) -> dict[str, object]:
             siblings = made[agent.parent]["children"]
             assert isinstance(siblings, list)
             siblings.append(one)
-    away = None if state.outage is None else {"since": state.outage.at, "reason": state.outage.reason}
+    trouble = None if state.outage is None else {"since": state.outage.at, "reason": state.outage.reason}
     return {
         "run": state.run,
         "outcome": state.outcome,
         "result": state.result,
-        "engine_away": away,
+        "engine_trouble": trouble,
         "agents": roots,
     }
 
@@ -176,5 +178,6 @@ def _row(agent: Agent, times: Times, now: float, branch: str, trunk: str, folded
         sampled_tokens=agent.sampled_tokens,
         elapsed_s=times.elapsed_s(agent.id, now),
         result=agent.result,
+        why=rejected_text(agent) if agent.outcome is Outcome.REJECTED else "",
         folded=folded,
     )

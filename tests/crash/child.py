@@ -18,6 +18,7 @@ import time
 import traceback
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -30,6 +31,9 @@ from runtime.swarm import Swarm
 from tests.crash.script import TASK, TOOLSET, decide
 from tests.support import tiny_chat
 from workspace import JournalError, JournalLocked, RunLayout
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 __all__ = ["FINISHED", "FULL", "LOCKED", "Orders", "picture", "run"]
 
@@ -129,7 +133,8 @@ def _note_durable(journal: Path, shared: Path) -> None:
 
     fsync, sync = os.fsync, os.sync
 
-    def noted_fsync(descriptor: int) -> None:
+    def noted_fsync(fd: FileDescriptorLike) -> None:
+        descriptor = fd if isinstance(fd, int) else fd.fileno()
         status = os.fstat(descriptor)
         fsync(descriptor)
         if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
@@ -177,10 +182,15 @@ def picture(state: RunState) -> object:
 def serve() -> None:
     """Fork a child for every line of orders on standard input, and say how each ended: minus its signal, or its code.
 
+    An empty line is answered at once.
+
     Everything is imported by then, so that a child costs milliseconds. Kills it after `seconds`, if not 0: by its
     parent, who has not yet waited for it, so that its number is nobody else's.
     """
     for line in sys.stdin:
+        if line == "\n":  # only to hear that we are here
+            print(FINISHED, flush=True)
+            continue
         seconds, orders = msgspec.json.decode(line, type=tuple[float, Orders])
         pid = os.fork()
         if not pid:

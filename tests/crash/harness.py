@@ -26,7 +26,7 @@ from tests.crash.child import FINISHED, Orders, picture
 from tests.crash.script import ANSWER, LEAD, LETTERS
 from workspace import Letter, Post, RunLayout
 
-__all__ = ["Children", "Kills", "broken", "children", "killed_run"]
+__all__ = ["Children", "Kills", "broken", "children", "killed_run", "no_disk_of_their_own"]
 
 ROOT = Path(__file__).parents[2]
 MOST_STEPS = 60  # a kill comes this many steps after the last one at most: the whole job has about nine hundred
@@ -39,6 +39,17 @@ class Children:
 
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server
+
+    def sees(self, path: Path) -> Path:
+        """Where this process finds what they see at `path`, which may be a file system of their own."""
+        return Path(f"/proc/{self._server.pid}/root") / path.relative_to("/")
+
+    def wait(self) -> None:
+        """Until they can be started: what they see is there then."""
+        assert self._server.stdin is not None
+        self._server.stdin.write("\n")
+        self._server.stdin.flush()
+        self.end()
 
     def begin(self, orders: Orders, *, seconds: float = 0.0) -> None:
         """Start one."""
@@ -58,11 +69,31 @@ class Children:
 
 
 @contextmanager
-def children() -> Iterator[Children]:
-    """Until the block ends."""
-    command = [sys.executable, "-m", "tests.crash.child"]
+def children(*, small: Path | None = None, size: int = 0) -> Iterator[Children]:
+    """Until the block ends. They see a file system of `size` bytes at `small`, if that is named."""
+    command = [*_on_a_disk_of_their_own(small, size), sys.executable, "-m", "tests.crash.child"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
-        yield Children(server)
+        forked = Children(server)
+        if small is not None:
+            forked.wait()
+        yield forked
+
+
+def _on_a_disk_of_their_own(place: Path | None, size: int) -> list[str]:
+    if place is None:
+        return []
+    mount = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(place)]
+
+
+def no_disk_of_their_own(place: Path) -> str:
+    """Why children cannot have a file system of their own here, or ""."""
+    try:
+        command = [*_on_a_disk_of_their_own(place, 1 << 20), "true"]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "there is no unshare"
+    return "" if tried.returncode == 0 else tried.stderr.strip() or f"unshare ended with {tried.returncode}"
 
 
 class Kills(msgspec.Struct):
@@ -132,6 +163,8 @@ def broken(place: Path, layout: RunLayout, dropped: Sequence[str] = ()) -> list[
     if (state.outcome, state.result) != (Outcome.FINISHED, ANSWER):
         said.append(f"the answer is {state.outcome}: {state.result!r}")
     said += [f"{agent.id} has no outcome" for agent in state.agents.values() if agent.outcome is None]
+    files = [path for agent in state.agents for path in (layout.prompt(agent), layout.result(agent))]
+    said += [f"there is no {path}" for path in files if not path.is_file()]
     if picture(load(layout)) != picture(state):
         said.append("two replays differ")
     live = (place / "picture").read_bytes()

@@ -2,7 +2,8 @@
 
 Owns a job that has everything in flight at once: a rewind, isolated copies that fork again and write to each other, an
 interview, merges, and calls whose effect can be counted (`append`). Every agent decides by conditions and not by
-counting its turns, so the same job is done whatever was interrupted; its answer is known beforehand.
+counting its turns, so the same job is done whatever was interrupted; its answer is known beforehand. What failed for
+want of space is tried again, for ever: somebody may make room, and else the journal finds none either.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ WITNESS = "witness.txt"  # beside the run's directory, so that no isolated copy 
 LETTERS = {"one", "two", "red", "blue"}  # who writes to the lead
 COMMAND = "echo begun >> shell.log; sleep 0.02; echo ended >> shell.log"  # so long that some die in the middle of it
 ANSWER = "four letters, two merges"
+_TURN = "<|im_start|>assistant\n"
+_NO_SPACE = re.compile(r"<tool_response>\n.*No space left on device")
+_FORKED = re.compile(r'"tasks": \[([^]]*)\], "isolated": true.*?^started ([a-z0-9, ]+)\.', re.DOTALL | re.MULTILINE)
 
 
 class Append(Tool, frozen=True, kw_only=True):
@@ -47,6 +51,9 @@ TOOLSET: dict[str, type[Tool]] = {**TOOLS, Append.name: Append}
 
 def decide(text: str) -> str:
     """The next turn of whoever has read `text`."""
+    # As if a call had not been made that found the disk full. What else it was told, such as letters, it has read.
+    turns = text.split(_TURN)
+    text = _TURN.join(turn.partition("<|im_end|>")[2] if _NO_SPACE.search(turn) else turn for turn in turns)
     # The host fork first: it has read the lead's whole context, and only its last words tell it from the lead.
     if "You are a copy that answers" in text:
         return call("finish", result="look at it, then count")
@@ -66,22 +73,29 @@ def _lead(text: str) -> str:
         return _appending(text, "before") or call("rewind", to="t0", report="rewound once")
     if '"name": "shell"' not in text:
         return call("shell", command=COMMAND)
-    if "started a" not in text:
-        return call("fork", tasks=["one", "two"], isolated=True, wait=False)
+    copies = _copies(text)
+    if lost := [task for task in ("one", "two") if task not in copies]:
+        return call("fork", tasks=lost, isolated=True, wait=False)
     if "(interview: " not in text:
         return call("spawn", tasks=["red", "blue"], brief="Colours.")
-    copies = re.search(r"started (a\d+), (a\d+)", text)
-    assert copies is not None
     told = set(re.findall(r"^Mail \S+ from \S+: (\w+)$", text, re.MULTILINE))
-    missing = [name for name in copies.groups() if not re.search(rf"^{name}: done", text, re.MULTILINE)]
+    missing = [name for name in copies.values() if not re.search(rf"^{name}: done", text, re.MULTILINE)]
     if missing:
         return call("wait", agents=missing)
     if not told >= LETTERS:  # people may have written too
         return call("wait", until="mail")
     merged = text.count('"name": "merge"')
     if merged < 2:
-        return call("merge", agent=copies[merged + 1])
+        return call("merge", agent=list(copies.values())[merged])
     return call("finish", result=ANSWER)
+
+
+def _copies(text: str) -> dict[str, str]:
+    """The isolated copies by their tasks, without those whose place could not be made."""
+    found: dict[str, str] = {}
+    for tasks, names in _FORKED.findall(text):
+        found |= zip(re.findall(r"\w+", tasks), names.split(", "), strict=True)
+    return {task: name for task, name in found.items() if not re.search(rf"^{name} failed", text, re.MULTILINE)}
 
 
 def _worker(own: str, task: str) -> str:

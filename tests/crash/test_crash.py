@@ -16,9 +16,9 @@ import pytest
 from agents.host import Outcome
 from runtime.engine.scripted import text_policy
 from runtime.recorder import Recorder, load, records
-from runtime.records import Ended, Settings, Started
+from runtime.records import Ended, Given, Settings, Started
 from tests.crash.child import FINISHED, FULL, LOCKED, Orders
-from tests.crash.harness import ROOT, Children, broken, children, killed_run
+from tests.crash.harness import ROOT, Children, broken, children, killed_run, no_disk_of_their_own
 from tests.runtime.cli.server import ScriptedServer, serving
 from tests.support import ledgers, survey, tiny_chat, tiny_model
 from workspace import RunLayout
@@ -26,6 +26,7 @@ from workspace import RunLayout
 # `RAMET_KILLS=500` is the nightly mode.
 KILLS = int(os.environ.get("RAMET_KILLS", "30"))
 KILLS_A_RUN = 10
+DISK = 8 << 20  # bytes: what there is of it where the rest of the job must fit; the job takes a quarter of a million
 SEED = int(os.environ.get("RAMET_SEED", "0"))
 # In memory where possible, as the journal's own tests: what is durable is counted and not felt.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -83,6 +84,34 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(place: Path, forked: Childr
     assert forked.run(Orders(directory=str(place / "work"), resume=True)) == FINISHED
     assert layout.journal.read_bytes().startswith(whole)
     assert broken(place, layout) == []
+
+
+@pytest.mark.parametrize("free", [60_000, 90_000, 140_000, 190_000, 230_000])
+def test_a_full_file_system(place: Path, free: int) -> None:
+    """On a disk that is really full, whatever finds no room, the run stops and says so; when somebody has made room it
+    goes on to its answer, and nothing is lost."""
+    work = place / "work"
+    work.mkdir()
+    if reason := no_disk_of_their_own(work):
+        pytest.skip(f"needs a file system of its own, in namespaces: {reason}")
+    with children(small=work, size=DISK) as forked:
+        (forked.sees(work) / "ballast").write_bytes(bytes(DISK - free))
+        assert forked.run(Orders(directory=str(work), resume=False)) == FULL
+        assert "No space left on device" in (place / "said.txt").read_text()
+        whole = _copied(forked.sees(work), place / "full").journal.read_bytes()
+        assert whole.endswith(b"\n")
+        (forked.sees(work) / "ballast").unlink()
+        assert forked.run(Orders(directory=str(work), resume=True)) == FINISHED
+        layout = _copied(forked.sees(work), place / "roomy")
+    assert layout.journal.read_bytes().startswith(whole)
+    assert broken(place, layout) == []
+
+
+def _copied(directory: Path, to: Path) -> RunLayout:
+    """The run in a directory that only children see, as it is now."""
+    shutil.copytree(directory, to, symlinks=True, ignore=shutil.ignore_patterns("ballast"))
+    (layout,) = RunLayout.all(to)
+    return layout
 
 
 def test_two_resumes(place: Path, forked: Children) -> None:
@@ -143,6 +172,29 @@ def test_a_clock_that_jumps(place: Path) -> None:
     stamps = [record.at for record in records(layout)]
     assert stamps == sorted(stamps)
     assert load(layout).active_s == pytest.approx(9.0)
+
+
+def test_histories_that_the_disk_had_no_room_for(place: Path) -> None:
+    """On resuming, a history that stopped early is written again, whole, and the others are left as they are."""
+    layout = RunLayout.create(place)
+    first = Recorder(layout)
+    first.open(Settings(), "task")
+    for agent, segment in (("a1", 1), ("a2", 2)):
+        first.commit(Started(agent=agent, segment=segment, tokens=(1, 2, 3), task="t"))
+    for segment in (3, 4):
+        first.commit(Given(agent="a1", segment=segment, tokens=(segment,)))
+    first.commit(Ended(agent="a2", outcome=Outcome.FINISHED))
+    first.close()
+    whole, other = layout.history("a1").read_text(), layout.history("a2").stat()
+    journal = layout.journal.read_bytes()
+    for kept in (0, whole.index("\n\n"), whole.rindex("\n\n## ") + 1, len(whole) - 3):
+        layout.history("a1").write_text(whole[:kept])
+        layout.journal.write_bytes(journal)
+        again = Recorder(layout)
+        again.reopen()
+        again.close()
+        assert layout.history("a1").read_text() == whole
+    assert layout.history("a2").stat().st_mtime_ns == other.st_mtime_ns
 
 
 def test_what_a_crash_kept_from_the_readable_files_is_written_on_resuming(place: Path) -> None:

@@ -26,7 +26,7 @@ def fuzz(name: str, count: int, *, seed: int) -> tuple[int, str]:
 
 
 def _batch(name: str, count: int, number: int) -> tuple[int, str]:
-    (inputs, run), _ = TARGETS[name]
+    (inputs, run, *_), _ = TARGETS[name]
     tried = 0
 
     @seed(number)

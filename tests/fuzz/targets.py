@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,19 +25,21 @@ from agents.tools import TOOLS, read_call
 from agents.tools.calc import calculate
 from runtime.cli._options import read_budget, read_task
 from runtime.errors import BadInput
-from runtime.recorder import load, records
+from runtime.recorder import load
 from tests.support import SPECIAL, STRUCTURAL, tiny_chat, tiny_model
 from workspace import JournalCorrupt, RunLayout, find_skills, read_conventions
 from workspace._letters import Malformed, parse, render
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["HOLE", "TARGETS", "Target"]
 
 
 class Target(NamedTuple):
-    """`run` takes what `inputs` gives."""
+    """`run` takes what `inputs` gives. `read_as`: what it is, where it is text or bytes that somebody else may write."""
 
     inputs: st.SearchStrategy[Any]
     run: Callable[[Any], None]
+    read_as: type[str] | type[bytes] | None = None
+    pieces: Sequence[str | bytes] = ()  # which whoever mutates it may put in
 
 
 NUMBERS = st.integers() | st.integers(-(10**40), 10**40) | st.floats()
@@ -109,25 +112,21 @@ def calculated(expression: str) -> None:
         return
 
 
-SUMS = st.lists(
-    st.sampled_from(["1", "2.5", "10**9", "+", "-", "*", "/", "//", "%", "**", "(", ")", ",", "results", "a2", "sum(", "max(", "round(", ">", "[", "]", " ", "1e9", "'"])
-    | st.text(max_size=3),
-    max_size=20,
-).map("".join)  # fmt: skip
+SIGNS = [
+    "1", "2.5", "10**9", "+", "-", "*", "/", "//", "%", "**", "(", ")", ",", "results", "a2", "sum(", "max(", "round(", ">", "[", "]", " ", "1e9", "'",
+]  # fmt: skip
+SUMS = st.lists(st.sampled_from(SIGNS) | st.text(max_size=3), max_size=20).map("".join)
 
 # -- files that somebody else may have written --------------------------------------------------------------------
 
 RUN = "20261124-081501-k3f9"
-MAIL = st.lists(
-    st.sampled_from([
+HEADERS = [
         b"From: a1@20261124-081501-k3f9\n", b"From:", b"To: a2, a3\n", b"Subject: =?utf-8?q?=0A?=\n", b"Message-ID: <x@y>\n", b"\n", b"\r\n", b"\n\n", b" folded\n",
         b"Content-Type: multipart/mixed; boundary=b\n", b"--b\n", b"--b--\n", b"Content-Type: text/plain; charset=", b"utf-8", b"utf-7", b"\xff\xfe", b"idna",
         b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: quoted-printable\n", b"x-uuencode", b"=?", b"?=", b"\x00", b"\xef\xbb\xbf", b"charset*0=a;",
-        b"Content-Type: message/rfc822\n\n",
-    ])
-    | st.binary(max_size=12),
-    max_size=14,
-).map(b"".join)  # fmt: skip
+        b"Content-Type: message/rfc822\n\n", b"charset*=b;",
+]  # fmt: skip
+MAIL = st.lists(st.sampled_from(HEADERS) | st.binary(max_size=12), max_size=14).map(b"".join)
 
 
 def read_letter(data: bytes) -> None:
@@ -141,40 +140,11 @@ def read_letter(data: bytes) -> None:
     assert (again.sender, again.subject, again.to) == (letter.sender or "unknown", letter.subject, letter.to)
 
 
-LINES = [
-    b'{"record":"opened","version":1,"run":"20261124-081501-k3f9","settings":{}}', b'{"record":"given","agent":"a1","segment":1,"tokens":[1,2]}', b'{"record":"', b'{"record":"sampled"',
-    b"{}", b"[]", b"null", b"\xff", b"[" * 3000, b'{"record":"opened","version":99999999999999999999}', b'{"record":"resumed"}', b"1e999",
-]  # fmt: skip
-JOURNAL = st.lists(
-    st.sampled_from([*LINES, b"\n", b"\n\n", b"\0", b'"', b"}"])
-    | st.binary(max_size=10)
-    | JSON.map(lambda value: json.dumps(value).encode() + b"\n"),
-    max_size=12,
-).map(b"".join)
-
-
-@functools.cache
-def _layout() -> RunLayout:
-    return RunLayout.create(_home())
-
-
-def read_journal(data: bytes) -> None:
-    """Any bytes are records up to the first line that is none, which is named."""
-    layout = _layout()
-    layout.journal.write_bytes(data)
-    try:
-        for _ in records(layout):
-            pass
-    except JournalCorrupt as error:
-        assert error.line >= 1
-
-
-@functools.cache
-def _run() -> tuple[tuple[str, object], ...]:
+def _run() -> list[tuple[str, dict[str, object]]]:
     """The journal of a small run with all that the state keeps, as objects."""
     lead, copies = "a1", [{"agent": f"a{n}", "segment": n + 1, "tokens": [5], "task": "t"} for n in (2, 3)]
     turn = {"logprobs": [-0.5], "finish": "stop", "prompt_tokens": 3, "cached_tokens": 0}
-    rows: list[tuple[str, dict[str, object]]] = [
+    return [
         ("opened", {"version": 1, "run": RUN, "settings": {}}),
         ("started", {"agent": lead, "segment": 1, "tokens": [1, 2, 3], "task": "t"}),
         ("sampled", {"agent": lead, "segment": 2, "tokens": [4], **turn}),
@@ -210,7 +180,39 @@ def _run() -> tuple[tuple[str, object], ...]:
         ("ended", {"agent": lead, "outcome": "finished"}),
         ("closed", {"outcome": "finished"}),
     ]
-    return tuple((kind, fields) for kind, fields in rows)
+
+
+def _written(rows: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+RECORDS: list[dict[str, Any]] = [{"record": kind, **fields} for kind, fields in _run()]
+LINES = [
+    b'{"record":"opened","version":1,"run":"20261124-081501-k3f9","settings":{}}', b'{"record":"given","agent":"a1","segment":1,"tokens":[1,2]}', b'{"record":"', b'{"record":"sampled"',
+    b"{}", b"[]", b"null", b"\xff", b"[" * 3000, b'{"record":"opened","version":99999999999999999999}', b'{"record":"resumed"}', b"1e999",
+]  # fmt: skip
+JOURNAL = st.lists(
+    st.sampled_from([*LINES, b"\n", b"\n\n", b"\0", b'"', b"}"])
+    | st.binary(max_size=10)
+    | JSON.map(lambda value: json.dumps(value).encode() + b"\n"),
+    max_size=12,
+).map(b"".join)
+GOING_ON = st.sampled_from([b"", _written(RECORDS[:3]), _written(RECORDS)])  # the noise comes after a good beginning
+
+
+@functools.cache
+def _layout() -> RunLayout:
+    return RunLayout.create(_home())
+
+
+def read_journal(data: bytes) -> None:
+    """Any bytes are records, and those a state, up to the first line that is none or cannot follow, which is named."""
+    layout = _layout()
+    layout.journal.write_bytes(data)
+    try:
+        load(layout)
+    except JournalCorrupt as error:
+        assert error.line >= 1
 
 
 VALUES = (
@@ -229,7 +231,7 @@ EDITS = st.lists(
 
 def fold_run(edits: list[tuple[int, str, Any]]) -> None:
     """A run whose records were dropped, doubled, moved or changed folds to a state, or a line is named."""
-    rows: list[dict[str, Any]] = [{"record": kind, **dict(fields)} for kind, fields in _run()]  # type: ignore[call-overload]
+    rows = list(RECORDS)
     for at, what, value in edits:
         at %= len(rows)
         match what:
@@ -244,7 +246,7 @@ def fold_run(edits: list[tuple[int, str, Any]]) -> None:
             case _:
                 rows[at] = {**rows[at], what: value}
     layout = _layout()
-    layout.journal.write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode())
+    layout.journal.write_bytes(_written(rows))
     try:
         state = load(layout)
     except JournalCorrupt as error:
@@ -274,11 +276,10 @@ def read_words(text: str) -> None:
             continue
 
 
-BUDGET = st.lists(
-    st.sampled_from(["sampled_tokens", "turns", "seconds", "depth", "agents", "=", ",", "none", "1", "-1", "1e9", "inf", "nan", "٣", "9" * 30])
-    | st.text(max_size=4),
-    max_size=8,
-).map("".join)  # fmt: skip
+WORDS = [
+    "sampled_tokens", "turns", "seconds", "depth", "agents", "=", ",", "none", "1", "-1", "1e9", "inf", "nan", "٣", "9" * 30,
+]  # fmt: skip
+BUDGET = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=8).map("".join)
 
 
 def read_project(data: bytes) -> None:
@@ -292,10 +293,8 @@ def read_project(data: bytes) -> None:
         skill.description.encode()
 
 
-PROJECT = st.lists(
-    st.sampled_from([b"---\n", b"name: x\n", b"description: y\n", b"description: '", b"\n", b"# ", b"\x1b[2J", b"\xff"]) | st.binary(max_size=8),
-    max_size=10,
-).map(b"".join)  # fmt: skip
+MARKS = [b"---\n", b"name: x\n", b"description: y\n", b"description: '", b"\n", b"# ", b"\x1b[2J", b"\xff"]
+PROJECT = st.lists(st.sampled_from(MARKS) | st.binary(max_size=8), max_size=10).map(b"".join)
 
 
 def read_settings(files: tuple[bytes, bytes]) -> None:
@@ -326,16 +325,25 @@ SETTINGS = st.sampled_from(
 )
 
 TARGETS: dict[str, tuple[Target, float]] = {
-    "turns": (Target(SPOKEN, read_turn), 0.25),
+    "turns": (Target(SPOKEN, read_turn, str, PIECES), 0.25),
     "tokens": (Target(st.lists(st.integers(0, 260), max_size=60), read_turn), 0.1),
     "arguments": (Target(st.tuples(NAMES, ARGUMENTS), read_arguments), 0.15),
-    "expressions": (Target(SUMS, calculated), 0.1),
-    "letters": (Target(MAIL, read_letter), 0.15),
-    "journals": (Target(JOURNAL, read_journal), 0.05),
+    "expressions": (Target(SUMS, calculated, str, SIGNS), 0.1),
+    "letters": (Target(MAIL, read_letter, bytes, HEADERS), 0.15),
+    "journals": (Target(st.builds(operator.add, GOING_ON, JOURNAL), read_journal, bytes, LINES), 0.05),
     "states": (Target(EDITS, fold_run), 0.05),
-    "task files": (Target(st.binary(max_size=40), read_task_file), 0.04),
-    "options": (Target(BUDGET, read_words), 0.05),
-    "projects": (Target(PROJECT, read_project), 0.05),
+    "task files": (Target(st.binary(max_size=40), read_task_file, bytes), 0.04),
+    "options": (Target(BUDGET, read_words, str, WORDS), 0.05),
+    "projects": (Target(PROJECT, read_project, bytes, MARKS), 0.05),
     "model settings": (Target(st.tuples(SETTINGS | st.binary(max_size=20), SETTINGS), read_settings), 0.01),
 }
 """By name: what is fuzzed, and its share of the inputs."""
+
+
+def fall_in(data: bytes) -> None:
+    """A parser with a hole that no generator makes an input for: what a fuzzer which is guided must find."""
+    if data[:1] == b"h" and data[1:2] == b"o" and data[2:3] == b"l" and data[3:4] == b"e":
+        raise ZeroDivisionError("the hole")
+
+
+HOLE = Target(st.binary(max_size=8), fall_in, bytes)

@@ -39,6 +39,23 @@ def test_many_agents_keep_no_file_open(layout: RunLayout) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_history_has_no_gap(layout: RunLayout) -> None:
+    """What the disk refused comes before what is next, once it takes it, the heading included; nothing comes twice."""
+    history = History(layout)
+    folder = layout.history("a1").parent
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("no directory can be made here")
+    for write in (lambda: history.open_agent("a1", heading="a1"), lambda: history.append("a1", "one")):
+        with pytest.raises(RecordFailed):
+            write()
+    folder.unlink()
+    history.append("a1", "two")
+    assert layout.history("a1").read_text() == "# a1\n\none\n\ntwo\n"
+    history.open_agent("a1", heading="again")
+    history.append("a1", "three")
+    assert layout.history("a1").read_text() == "# a1\n\none\n\ntwo\n\nthree\n"
+
+
 def test_prompt_result_and_task_are_replaced_whole(layout: RunLayout) -> None:
     """A second result takes the place of the first, leaving no other file; the task keeps every byte it came
     with.

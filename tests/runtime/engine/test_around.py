@@ -25,7 +25,7 @@ async def _asked(engine: Engine) -> list[object]:
     reply = await engine.generate(context, Sampling(max_new_tokens=3, stop_token_ids=(9,)), session="a")
     answers += [reply.tokens, reply.logprobs, reply.finish, reply.prompt_tokens, reply.cached_tokens]
     answers += [await engine.interrupt("a"), await engine.release("a"), await engine.release("nobody")]
-    return [*answers, engine.worker(context), await engine.capacity(), await engine.healthy()]
+    return [*answers, engine.worker(context), await engine.capacity(), await engine.healthy(), engine.trouble()]
 
 
 async def test_an_engine_around_another_answers_as_that_one_does() -> None:

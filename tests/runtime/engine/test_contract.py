@@ -1,4 +1,4 @@
-"""What every engine promises, asked of the scripted one, a fleet of them, and a real SGLang server alike."""
+"""What every engine promises, asked of the scripted one, one with a door, a fleet, and a real SGLang server alike."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from runtime.engine.fleet import Fleet
 from runtime.engine.scripted import ScriptedEngine
 from runtime.engine.server import Server
 from runtime.engine.sglang import SGLang
+from runtime.rollouts.updating import HeldEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -43,23 +44,23 @@ class Subject:
     running: Callable[[], Awaitable[int]]
 
 
-@pytest.fixture(params=["scripted", "fleet", pytest.param("sglang", marks=pytest.mark.engine)])
+@pytest.fixture(params=["scripted", "held", "fleet", pytest.param("sglang", marks=pytest.mark.engine)])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """Each engine in turn."""
     if request.param != "sglang":
         workers = [
             ScriptedEngine(_policy, pool_tokens=16_384, pace=lambda _computed, n: anyio.sleep(n / 1000))
-            for _ in range(1 if request.param == "scripted" else 2)
+            for _ in range(2 if request.param == "fleet" else 1)
         ]
 
         async def counted() -> int:
             return sum(worker.running for worker in workers)
 
-        if request.param == "scripted":
-            yield Subject(workers[0], counted)
-        else:
+        if request.param == "fleet":
             async with Fleet(workers) as fleet:
                 yield Subject(fleet, counted)
+        else:
+            yield Subject(HeldEngine(workers[0]) if request.param == "held" else workers[0], counted)
         return
     server: Server = request.getfixturevalue("sglang_server")
     async with (
@@ -278,7 +279,7 @@ async def test_what_does_not_fit_is_refused(subject: Subject) -> None:
 
 
 async def test_it_knows_what_it_can_hold(subject: Subject) -> None:
-    """Capacity and health."""
+    """Capacity and health, and that there is no trouble."""
     capacity = await subject.engine.capacity()
     assert capacity.pool_tokens == 16_384
     assert capacity.context_tokens > 0
@@ -286,3 +287,4 @@ async def test_it_knows_what_it_can_hold(subject: Subject) -> None:
     assert capacity.running_requests > 0
     assert capacity.model
     assert await subject.engine.healthy()
+    assert subject.engine.trouble() == ""

@@ -135,7 +135,7 @@ async def test_a_dead_workers_families_move() -> None:
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["mock clock"])
 async def test_a_worker_comes_back() -> None:
-    """For new families only, and after it was told which sessions have ended meanwhile."""
+    """For new families only, and after it was told which sessions have ended meanwhile; until then that is trouble."""
     one, two = Mortal(), Mortal()
     async with _fleet(one, two) as fleet:
         moved = _given()
@@ -145,9 +145,11 @@ async def test_a_worker_comes_back() -> None:
         await fleet.release("m")
         assert (one.released, two.released) == ([], ["m"])
         assert fleet.worker(_given()) == 1
+        assert fleet.trouble() == "0 is gone: connection refused"
         one.alive = True
         await anyio.sleep(PROBE_S + 0.1)
         assert one.released == ["m"]
+        assert fleet.trouble() == ""
         assert fleet.worker(moved) == 1
         assert fleet.worker(_given()) == 0
 

@@ -169,13 +169,13 @@ def test_no_line_is_wider_than_asked_for(records: list[Record], width: int) -> N
         assert "\x1b" not in whole
 
 
-def test_an_engine_that_is_away_is_seen() -> None:
-    """Since when and why it does not answer stands with the totals, until it answers again or the run goes on."""
-    gone = [*ledger_run(), Outage(reason="connection\nrefused", at=108.0)]
+def test_trouble_with_the_engine_is_seen() -> None:
+    """What it is, and since when there is any, stands with the totals until it is over or the run goes on."""
+    gone = [*ledger_run(), Outage(reason="it fails", at=106.0), Outage(reason="connection\nrefused", at=108.0)]
     state, times = seen(gone)
-    assert "the engine has not answered for 0:02 (connection refused)" in totals(state, 110.0)
-    assert nested(state, times)["engine_away"] == {"since": 108.0, "reason": "connection\nrefused"}
+    assert "trouble with the engine for 0:04 (connection refused)" in totals(state, 110.0)
+    assert nested(state, times)["engine_trouble"] == {"since": 106.0, "reason": "connection\nrefused"}
     for over in (Outage(over=True, at=109.0), Resumed(at=109.0)):
         state, times = seen([*gone, over])
         assert "engine" not in totals(state, 110.0)
-        assert nested(state, times)["engine_away"] is None
+        assert nested(state, times)["engine_trouble"] is None
