@@ -1,21 +1,28 @@
 """What an agent is told by the runtime, in words: pure functions of its state.
 
-Owns these sentences, so that the loop, the tools and the runtime say the same thing the same way. Siblings' texts
-differ as late as they can, so that they share as much of the cache as they can.
+Owns these sentences, so that the loop, the tools and the runtime say the same thing the same way; where something is
+cut, refused or stopped at a limit, they name it. Siblings' texts differ as late as they can, so that they share as much
+of the cache as they can.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from agents.host import Agent, Deed, Outcome
 from agents.prompts import prompt
+
+if TYPE_CHECKING:
+    from workspace import Limits
 
 __all__ = [
     "begun_text",
     "copy_text",
     "cut_text",
     "cut_turn_text",
+    "exit_text",
     "host_text",
     "interview_note",
     "letter_text",
@@ -23,6 +30,7 @@ __all__ = [
     "nearly_full",
     "newcomer_text",
     "project_text",
+    "rejected_text",
     "result_line",
     "review_text",
     "revise_text",
@@ -30,7 +38,11 @@ __all__ = [
     "started_text",
     "status_line",
     "succession_text",
+    "waiting_text",
 ]
+
+MAX_SKILLS = 64
+"""Skills that are listed: each is a line of every context."""
 
 
 def status_line(name: str, turn: int, used_tokens: int, context_tokens: int, budget: float, mail: int = 0) -> str:
@@ -95,6 +107,13 @@ def revise_text(reviewer: str, comments: str) -> str:
     return f"{reviewer} reviewed this and asks you to revise it:\n{comments}"
 
 
+def rejected_text(author: Agent) -> str:
+    """Why an agent was rejected, for whoever reads: it had ended by then, and was not told."""
+    reason = next(reversed(author.returned.values()), "")
+    times = f"{len(author.returned)} times" if len(author.returned) != 1 else "once"
+    return f"Its result was refused {times}, which is the most (--review-rounds). The last reason:\n{reason}".rstrip()
+
+
 def begun_text(task: str) -> str:
     """What a newcomer with one task is told when it begins."""
     return f"Begun. Your task: {task}"
@@ -105,11 +124,14 @@ def interview_note(path: str) -> str:
     return f"(interview: {path})"
 
 
-def project_text(conventions: str, skills: Iterable[tuple[str, str, str]]) -> str:
+def project_text(conventions: str, skills: Sequence[tuple[str, str, str]]) -> str:
     """What every agent of a project is told of it: its conventions, and the name, purpose and path of its skills."""
     parts = [f"This project's AGENTS.md:\n{conventions}"] if conventions else []
-    listed = "\n".join(f"- {name}: {purpose} ({path})" for name, purpose, path in skills)
-    parts += [f"Skills, to be read before they are used:\n{listed}"] if listed else []
+    lines = [f"- {name}: {purpose} ({path})" for name, purpose, path in skills[:MAX_SKILLS]]
+    if rest := skills[MAX_SKILLS:]:
+        place = rest[0][2].rpartition("/")[0].rpartition("/")[0]
+        lines.append(f"[{len(rest)} more skills are not listed, {MAX_SKILLS} are: all of them are in {place}]")
+    parts += ["\n".join(["Skills, to be read before they are used:", *lines])] if lines else []
     return "\n\n".join(parts)
 
 
@@ -117,6 +139,23 @@ def letter_text(id: str, sender: str, subject: str, body: str, most: int, mailbo
     """What an agent is told of a letter: at most `most` characters of it, and where the whole is."""
     more = f"\n[cut after {most} of {len(body)} characters: the whole is in {mailbox}/cur]" if len(body) > most else ""
     return f"Mail {id} from {sender}: {subject}\n{body[:most].rstrip()}{more}"
+
+
+def waiting_text(letters: int, most: int) -> str:
+    """What an agent is told that has more letters than are told in a turn."""
+    return f"[more letters wait, {letters}: they come with your next turns, at most {most} with each]"
+
+
+def exit_text(code: int, limits: Limits) -> str:
+    """How a command ended that did not end well, and at which limit, where its exit code tells.
+
+    That of memory does not: a process that gets no more of it says so, or not, in its own words.
+    """
+    if code == 128 + signal.SIGXCPU:
+        return f"exit code {code}: a process used more than {limits.cpu_s} s of processor time (--limit cpu)"
+    if code == 128 + signal.SIGXFSZ:
+        return f"exit code {code}: a file would have become larger than {limits.file_bytes} bytes (--limit file)"
+    return f"exit code {code}"
 
 
 def cut_text(text: str, most: int) -> str:

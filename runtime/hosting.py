@@ -38,7 +38,7 @@ from runtime.onboarding import Onboarding
 from runtime.patience import Patience
 from runtime.places import Places
 from runtime.recorder import Recorder
-from runtime.records import CallEnded, CallStarted, Ended, Given, Named, Returned, Settings
+from runtime.records import CallEnded, CallStarted, Ended, Given, Named, Settings
 from runtime.review import Review
 from runtime.telling import Telling
 from runtime.turns import Taken, Turns
@@ -168,7 +168,7 @@ class Hosting:
                     self._end(agent, Outcome.FAILED, f"the engine failed: {error}")
                 return
         if taken is Taken.YES:
-            self._patience.answered = True
+            self._patience.answered()
         elif taken is Taken.CONTEXT_FULL:
             self._succeed(agent)
         elif taken is Taken.OUT_OF_TIME and first.budget is not None:
@@ -181,10 +181,10 @@ class Hosting:
         """See Host."""
         told = {name for reply in agent.replies.values() for name in reply.told}
         news = self.family.news(agent, told)
-        letters = self.mail.unread(agent)
+        letters, mail = self.mail.tell(agent)
         lines = [cut_turn_text(len(agent.head.tokens), self._settings.turn_tokens)] if agent.cut else []
         lines += [result_line(child) for child in news]
-        tokens = tuple(self.telling.extension(agent, texts, lines, [self.mail.text(letter) for letter in letters]))
+        tokens = tuple(self.telling.extension(agent, texts, lines, mail))
         self._recorder.commit(
             Given(
                 agent=agent.id,
@@ -310,27 +310,15 @@ class Hosting:
         """See Host."""
         if agent.reviews:
             raise ToolRefused("finish: you are a reviewer: end with verdict(accept or revise, comments)")
-        objection = await self._examined(agent, result) if self._review.wanted(agent) else ""
-        if not objection:
-            self._end(agent, Outcome.FINISHED, result, await self.places.changes(agent))
-        elif len(agent.returned) >= self._settings.review_rounds:
-            self._end(agent, Outcome.REJECTED, result, await self.places.changes(agent))
-        return Reply(text=objection, error=bool(objection))
 
-    async def _examined(self, agent: Agent, result: str) -> str:
-        """What is wrong with a result, in words, "" if nothing is; recorded, so that a crash does not ask twice."""
-        head = agent.head.id
-        if head in agent.returned:
-            return agent.returned[head]
-        agent.activity = "being reviewed"
-        objection = await self._review.check(agent, self.sandbox(agent))
-        reviewer = None if objection else self._review.reviewer(agent, result)
-        if reviewer is not None:
+        async def see_out(reviewer: Agent) -> None:
             await self._results(agent, [self.begin_life(reviewer)])
-            objection = self._review.objection(reviewer)
-        if objection:
-            self._recorder.commit(Returned(agent=agent.id, segment=head, reason=objection))
-        return objection
+
+        objection = await self._review.examine(agent, result, self.sandbox(agent), see_out)
+        if not objection or self._review.over(agent):
+            outcome = Outcome.REJECTED if objection else Outcome.FINISHED
+            self._end(agent, outcome, result, await self.places.changes(agent))
+        return Reply(text=objection, error=bool(objection))
 
     # -- the rest -------------------------------------------------------------------------------------------
 

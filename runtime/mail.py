@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from agents.host import Agent, ToolRefused
-from agents.told import letter_text, named
+from agents.told import letter_text, named, waiting_text
 from runtime.state import RunState
 from workspace import Letter, MailFailed, Post, RunLayout, watch_mail
 
@@ -25,8 +25,8 @@ __all__ = ["ALL", "HUMAN", "LETTERS_A_TURN", "Mail"]
 ALL = "all"
 ORDERS = "ramet"  # whom people write to who want something of the runtime; agents cannot
 HUMAN = "human"
-# Letters told in one turn, and letters of each that are shown: more would crowd out the work. The rest comes next turn,
-# and the whole of a letter is its file.
+# Letters told in one turn, and characters of each that are shown: more would crowd out the work. The rest comes next
+# turn, and the whole of a letter is its file.
 LETTERS_A_TURN = 8
 SHOWN_CHARS = 2_000
 
@@ -90,23 +90,25 @@ class Mail:
         return recipients
 
     def unread(self, agent: Agent) -> list[Letter]:
-        """What the agent has not been told, oldest first, as many as one turn takes."""
+        """What the agent has not been told, oldest first."""
         found = {letter.id: letter for letter in (*self._untold.get(agent.id, ()), *self._post.unread(agent.id))}
         for known in agent.letters if found else ():
             found.pop(known, None)
-        return list(found.values())[:LETTERS_A_TURN]
+        return list(found.values())
+
+    def tell(self, agent: Agent) -> tuple[list[Letter], list[str]]:
+        """The letters that the agent is told in this turn, and each of them in words; the last says how many wait."""
+        found = self.unread(agent)
+        letters = found[:LETTERS_A_TURN]
+        texts = [self._text(letter) for letter in letters]
+        if len(found) > len(letters):
+            texts[-1] += "\n" + waiting_text(len(found) - len(letters), LETTERS_A_TURN)
+        return letters, texts
 
     def put_away(self, agent: Agent, letters: Sequence[Letter]) -> None:
         """They have been told."""
         if letters:
             self._post.read(agent.id, [letter.id for letter in letters])
-
-    def text(self, letter: Letter) -> str:
-        """What an agent is told of a letter."""
-        path = self._layout.relative(self._layout.mail(letter.to[0])) if letter.to else ""
-        known = self._state.agents.get(letter.sender)
-        sender = named(letter.sender, known.name if known is not None else "")
-        return letter_text(letter.id, sender, letter.subject, letter.body, SHOWN_CHARS, path)
 
     def wake(self, name: str) -> None:
         """There may be something in the mailbox `name`."""
@@ -124,6 +126,12 @@ class Mail:
     async def watch(self, *, task_status: TaskStatus[None]) -> None:
         """Notice what people drop into mailboxes, until cancelled. Reports when the watch is in place."""
         await watch_mail(self._layout, self.wake, stop=self._over, task_status=task_status)
+
+    def _text(self, letter: Letter) -> str:
+        path = self._layout.relative(self._layout.mail(letter.to[0])) if letter.to else ""
+        known = self._state.agents.get(letter.sender)
+        sender = named(letter.sender, known.name if known is not None else "")
+        return letter_text(letter.id, sender, letter.subject, letter.body, SHOWN_CHARS, path)
 
     def _named(self, names: Sequence[str], sender: Agent) -> Iterator[str]:
         """Whom `names` mean; the living are looked for once, however many names there are. Raises ToolRefused."""

@@ -2,8 +2,8 @@
 
 Owns each place's file tree and sandbox, and the making, merging and removing of isolated copies. An agent's `place`
 is the agent whose copy it works in; None is the run's own directory. Invariants: a copy is made before its agent's
-first turn, and again if a crash left half of one; merges into one place happen one at a time. Does not know why
-anybody forks.
+first turn, and again if a crash left half of one; merges into one place happen one at a time; the commands of a run
+all run on one system, also after it was resumed. Does not know why anybody forks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from agents.host import Agent, Reply, ToolRefused
-from workspace import BranchFailed, FileTree, RunLayout, Sandbox, branches
+from workspace import BranchFailed, FileTree, Limits, RunLayout, Sandbox, System, branches, note_system, noted_system
 
 __all__ = ["Places"]
 
@@ -24,11 +24,21 @@ __all__ = ["Places"]
 class Places:
     """The places of one run. Raises BranchFailed, in one line, where a copy cannot be made or read."""
 
-    def __init__(self, layout: RunLayout, *, unsandboxed: bool) -> None:
+    def __init__(
+        self, layout: RunLayout, *, unsandboxed: bool, limits: Limits | None = None, system: System | None = None
+    ) -> None:
+        """`system`: on which commands run, if not the machine's own; a run that had one before has it again.
+
+        Raises CommandRefused where that is gone.
+        """
         self._layout = layout
-        self._unsandboxed = unsandboxed
+        if system is None:
+            system = noted_system(layout)
+        else:
+            note_system(layout, system)
+        self._sandbox = partial(Sandbox.of_run, layout, limits=limits, unsandboxed=unsandboxed, system=system)
         self._files: dict[str | None, FileTree] = {None: FileTree.of_run(layout)}
-        self._sandboxes: dict[str | None, Sandbox] = {None: Sandbox.of_run(layout, unsandboxed=unsandboxed)}
+        self._sandboxes: dict[str | None, Sandbox] = {None: self._sandbox()}
         self._locks: defaultdict[str | None, anyio.Lock] = defaultdict(anyio.Lock)
 
     def files(self, agent: Agent) -> FileTree:
@@ -51,9 +61,7 @@ class Places:
                 made = await to_thread.run_sync(partial(branches.open_branch, self._layout, agent.place))
             if agent.place not in self._files:
                 self._files[agent.place] = FileTree.of_run(self._layout, directory=made.directory)
-                self._sandboxes[agent.place] = Sandbox.of_run(
-                    self._layout, directory=made.directory, readable=made.readable, unsandboxed=self._unsandboxed
-                )
+                self._sandboxes[agent.place] = self._sandbox(directory=made.directory, readable=made.readable)
             return str(made.how)
 
     async def changes(self, agent: Agent) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from agents.host import Outcome, Reply
 from runtime.budget import Budget
 from runtime.engine.base import FinishReason
+from workspace import Limits
 
 __all__ = [
     "VERSION",
@@ -58,9 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     constrain: bool = False
     unsandboxed: bool = False
     budget: Budget = Budget()
+    limits: Limits = Limits()  # of every command that agents run
     check: str = ""  # a command that must pass before the lead's result is accepted
     review: bool = False  # have it reviewed by a fresh agent
-    review_rounds: int = 3  # how often at most it may be sent back
+    review_rounds: int = 3  # a result that was refused so often is rejected
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag=str.lower):
@@ -235,7 +237,7 @@ class Ended(_Record, frozen=True, kw_only=True):
 
 
 class Outage(_Record, frozen=True, kw_only=True):
-    """The engine does not answer any more, for a `reason`; or (`over`) it answers again."""
+    """There is trouble with the engine, it is gone or fails, for a `reason`; or (`over`) there is none any more."""
 
     reason: str = ""
     over: bool = False

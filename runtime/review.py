@@ -4,19 +4,19 @@ Owns what an author's `finish` is answered with where a run has `check` or `revi
 that sees the task, the result and the working directory, and never the author's reasoning; it may read, run
 commands and fork, and ends with a verdict. Invariants: a result is accepted only by the command and the reviewer that
 were asked for; each round is one `Returned` record, so a crash does not ask twice; after `review_rounds` of them the
-author is done, rejected, its last result kept. Starts no task.
+author is done, rejected, its last result kept, and the last reason stands in its history. Starts no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agents.context import Segment
 from agents.host import Agent, ToolRefused
-from agents.told import cut_text, review_text, revise_text
+from agents.told import cut_text, exit_text, review_text, revise_text
 from runtime.family import Family
 from runtime.recorder import Recorder
-from runtime.records import Judged, Started
+from runtime.records import Judged, Returned, Started
 from workspace import CommandRefused, Sandbox
 
 __all__ = ["Review"]
@@ -40,12 +40,44 @@ class Review:
         self._begin = begin
         self._status = status
 
-    def wanted(self, agent: Agent) -> bool:
+    async def examine(
+        self, author: Agent, result: str, sandbox: Sandbox, see_out: Callable[[Agent], Awaitable[object]]
+    ) -> str:
+        """What is wrong with a result, in words, "" if nothing is; recorded, so that a crash does not ask twice.
+
+        `see_out` lets a reviewer live, and waits until it has ended. Raises ToolRefused past a limit.
+        """
+        head = author.head.id
+        if not self._wanted(author):
+            return ""
+        if head in author.returned:
+            return author.returned[head]
+        author.activity = "being reviewed"
+        objection = await self._check(author, sandbox)
+        reviewer = None if objection else self._reviewer(author, result)
+        if reviewer is not None:
+            await see_out(reviewer)
+            objection = self._objection(reviewer)
+        if objection:
+            self._recorder.commit(Returned(agent=author.id, segment=head, reason=objection))
+        return objection
+
+    def over(self, author: Agent) -> bool:
+        """Whether the author's results were sent back as often as they may be."""
+        return len(author.returned) >= self._recorder.state.settings.review_rounds
+
+    def judge(self, reviewer: Agent, *, accepted: bool, comments: str) -> None:
+        """Record a verdict. Raises ToolRefused for one who is no reviewer."""
+        if not reviewer.reviews:
+            raise ToolRefused("verdict is for reviewers: call finish(result) when you are done")
+        self._recorder.commit(Judged(agent=reviewer.id, accepted=accepted, comments=comments))
+
+    def _wanted(self, agent: Agent) -> bool:
         """Whether the agent's result is examined: a root's is, parts of the work are for whoever asked for them."""
         settings = self._recorder.state.settings
         return agent.parent is None and (settings.review or bool(settings.check))
 
-    async def check(self, agent: Agent, sandbox: Sandbox) -> str:
+    async def _check(self, agent: Agent, sandbox: Sandbox) -> str:
         """Run the check command; returns what is wrong, in words, "" if it passed."""
         command = self._recorder.state.settings.check
         if not command:
@@ -57,10 +89,11 @@ class Review:
             return f"The check could not be run: {refusal}"
         if done.exit_code == 0:
             return ""
-        how = f"did not end in {CHECK_S:g} s" if done.timed_out else f"exit code {done.exit_code}"
+        late = f"did not end in {CHECK_S:g} s"
+        how = late if done.exit_code is None else exit_text(done.exit_code, sandbox.limits)
         return f"The check `{command}` failed ({how}):\n{done.output[-SHOWN_CHARS:].strip()}"
 
-    def reviewer(self, author: Agent, result: str) -> Agent | None:
+    def _reviewer(self, author: Agent, result: str) -> Agent | None:
         """The reviewer of the author's present turn, made if it is not there yet; None where none was asked for.
 
         Raises ToolRefused past a limit.
@@ -89,14 +122,8 @@ class Review:
         )
         return state.agents[name]
 
-    def judge(self, reviewer: Agent, *, accepted: bool, comments: str) -> None:
-        """Record a verdict. Raises ToolRefused for one who is no reviewer."""
-        if not reviewer.reviews:
-            raise ToolRefused("verdict is for reviewers: call finish(result) when you are done")
-        self._recorder.commit(Judged(agent=reviewer.id, accepted=accepted, comments=comments))
-
     @staticmethod
-    def objection(reviewer: Agent) -> str:
+    def _objection(reviewer: Agent) -> str:
         """What a reviewer that has ended has against the work, "" if it accepted."""
         if reviewer.accepted:
             return ""

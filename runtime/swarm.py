@@ -23,7 +23,6 @@ from msgspec import structs
 
 from agents.chat import Chat
 from agents.host import Outcome, ToolRefused
-from agents.told import project_text
 from agents.tools import TOOLS, Tool
 from runtime.budget import Budget
 from runtime.engine.base import Capacity, Engine, EngineRefused
@@ -35,7 +34,8 @@ from runtime.recorder import Observer, Recorder
 from runtime.records import Closed, Settings, Started
 from runtime.state import RunState
 from runtime.stats import Stats, count
-from workspace import RunLayout, find_skills, read_conventions
+from runtime.telling import read_project
+from workspace import Limits, RunLayout, System
 
 __all__ = ["Swarm"]
 
@@ -58,6 +58,7 @@ class Swarm:
         directory: str | Path = ".",
         *,
         budget: Budget | None = None,
+        limits: Limits | None = None,
         settings: Settings | None = None,
         tools: Mapping[str, type[Tool]] = TOOLS,
         chat: Chat | None = None,
@@ -65,11 +66,16 @@ class Swarm:
         resume: RunLayout | None = None,
         attended: bool = False,
         patience_s: float = PATIENCE_SECONDS,
+        system: System | None = None,
     ) -> None:
-        """`attended`: carry out what people ask for by `ramet pause`, `continue` and `cancel` while it runs.
+        """`budget`, and `limits` of commands, take the place of those in `settings`.
 
-        `patience_s`: how long to wait for an engine that answered before and is gone.
+        `attended`: carry out what people ask for by `ramet pause`, `continue` and `cancel` while it runs.
+
+        `patience_s`: how long to wait for an engine that answered before and is gone. `system`: on which commands
+        run, if not the machine's own; a run that is resumed has its own again.
         """
+        self._system = system
         self._attended = attended
         self._patience_s = patience_s
         self._engine = engine
@@ -77,6 +83,8 @@ class Swarm:
         self._settings = settings or Settings()
         if budget is not None:
             self._settings = structs.replace(self._settings, budget=budget)
+        if limits is not None:
+            self._settings = structs.replace(self._settings, limits=limits)
         self._tools = tools
         self._loaded_chat = chat
         self._observers = observers
@@ -102,15 +110,16 @@ class Swarm:
             self._recorder.observers.extend(self._observers)
             if self._resume is not None:
                 self._reopen(model)
-            places = Places(layout, unsandboxed=self._settings.unsandboxed)
-            project = await anyio.to_thread.run_sync(_project, layout.directory)
+            settings = self._settings
+            places = Places(layout, limits=settings.limits, unsandboxed=settings.unsandboxed, system=self._system)
+            project = await anyio.to_thread.run_sync(read_project, layout.directory)
             self._group = anyio.create_task_group()
             self._host = Hosting(
                 self._engine,
                 self._capacity,
                 self._recorder,
                 self._group,
-                settings=self._settings,
+                settings=settings,
                 chat=chat,
                 tools=self._tools,
                 places=places,
@@ -267,8 +276,3 @@ class Swarm:
                         self.pause(name, paused=verb == "pause")
                     case _:
                         _log.warning("not an order", words=order)
-
-
-def _project(directory: Path) -> str:
-    skills = [(skill.name, skill.description, skill.path) for skill in find_skills(directory)]
-    return project_text(read_conventions(directory), skills)

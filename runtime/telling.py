@@ -7,19 +7,24 @@ agent's account and its head; starts nothing and records nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
 
 from agents.chat import Chat
 from agents.context import Segment
 from agents.host import Agent
 from agents.prompts import prompt
-from agents.told import cut_text, nearly_full, status_line
+from agents.told import MAX_SKILLS, cut_text, nearly_full, project_text, status_line
 from agents.tools import Tool, schema
 from runtime.budget import Account
 from runtime.engine.base import Capacity
 from runtime.turns import LEAST_TURN_TOKENS
+from workspace import find_skills, read_conventions
 
-__all__ = ["Telling"]
+__all__ = ["Telling", "read_project"]
 
+_log = structlog.get_logger(__name__)
 # The share of its context at which an agent is told that it is nearly full: time enough for some turns.
 NEARLY_FULL = 0.8
 
@@ -75,3 +80,11 @@ class Telling:
         most = self._context_tokens
         full = head.length > NEARLY_FULL * most and most - head.length - 1 > LEAST_TURN_TOKENS
         return [nearly_full(head.length, most)] if full else []
+
+
+def read_project(directory: Path) -> str:
+    """What all agents are told of a project, "" if nothing. Blocks; people are warned of what that leaves out."""
+    skills = [(skill.name, skill.description, skill.path) for skill in find_skills(directory)]
+    if (left := len(skills) - MAX_SKILLS) > 0:
+        _log.warning("more skills than agents are told of", told=MAX_SKILLS, not_told=left, directory=str(directory))
+    return project_text(read_conventions(directory), skills)

@@ -31,7 +31,9 @@ from workspace.layout import RAMET, RunLayout, run_name
 from workspace.mail import Post
 from workspace.merges import Change, Conflict, Merge, Patch
 from workspace.sandbox import CommandResult, Sandbox, SandboxProbe
+from workspace.system import System, note_system, noted_system
 from workspace.text import harmless, harmless_name
+from workspace.unpack import unpack
 from workspace.watch import watch_mail
 
 __all__ = [
@@ -74,14 +76,18 @@ __all__ = [
     "SandboxProbe",
     "SearchResult",
     "Skill",
+    "System",
     "WorkspaceError",
     "Written",
     "find_skills",
     "harmless",
     "harmless_name",
+    "note_system",
+    "noted_system",
     "read_conventions",
     "read_journal",
     "run_name",
+    "unpack",
     "watch_mail",
     "write_section",
 ]

@@ -24,8 +24,6 @@ BEGIN = "<!-- ramet: begin (written by `ramet init`; anything between these line
 END = "<!-- ramet: end -->"
 MAX_AGENTS_BYTES = 32_768
 """Of AGENTS.md: it stands in every context. About eight thousand tokens; what is longer is cut, with its path."""
-MAX_SKILLS = 64
-"""Skills that are listed: each is a line of every context."""
 # A description is a line.
 _MAX_DESCRIPTION_CHARS = 300
 _FENCE = "---"
@@ -55,7 +53,7 @@ def find_skills(directory: Path) -> list[Skill]:
     except OSError:
         return []
     found = [_skill(directory, f"{SKILLS}/{place}/SKILL.md") for place in places]
-    return [skill for skill in found if skill is not None][:MAX_SKILLS]
+    return [skill for skill in found if skill is not None]
 
 
 def write_section(directory: Path, text: str) -> Path:

@@ -8,7 +8,8 @@ What a command sees: the working directory at its own path, writable; of it read
 (`.ramet`, but for this run's notes) and the hooks and configuration of the user's git repository, through
 which it could otherwise run commands outside later; `/usr` and the few files of `/etc` that programs need,
 read-only; a private `/tmp`, `/proc` and `/dev`; no home, no network, no environment, no other process, no
-capability.
+capability. Where commands run on another system (see `System`), all of that takes the place of `/usr` and `/etc`,
+and the working directory is also at its own place there, in which they start.
 
 What is bounded: time (`timeout_s`; then everything in the sandbox is killed, whatever it forked or detached),
 output, memory, processor time and file size for each process, and `/tmp`. Not bounded: the disk space of the
@@ -42,6 +43,7 @@ from workspace._capture import Capture
 from workspace._process import Cause, Ended, Stop, run_process
 from workspace.errors import CommandRefused
 from workspace.layout import RAMET, RunLayout
+from workspace.system import System
 
 # Starting nothing takes milliseconds; a system under load may take a hundred times as long.
 _PROBE_TIMEOUT_S = 20.0
@@ -87,6 +89,7 @@ class Sandbox:
         readable: Sequence[Path] = (),
         mounts: Sequence[Mount] = (),
         environment: Mapping[str, str] = {},
+        system: System | None = None,
         limits: Limits | None = None,
         unsandboxed: bool = False,
         bwrap: str = "bwrap",
@@ -96,19 +99,24 @@ class Sandbox:
 
         `readable` are further paths outside that commands may read, such as an interpreter in a home
         directory; `mounts` are paths that have another place in the sandbox, or may be written: what is protected
-        is so there too. `environment` is what commands find in theirs beside what all find. With `unsandboxed`,
-        commands run plainly, without mounts, where no sandbox can be had; without, they are refused there. Make
-        the sandbox before the first command runs: what it protects in `.git` is settled here, so that no command
-        can change the mounts of a later one.
+        is so there too. `environment` is what commands find in theirs beside what all find. With `system`, they
+        run on that instead of the machine's own. With `unsandboxed`, commands run plainly, without mounts, where no
+        sandbox can be had and they need no other system; without, they are refused there. Make the sandbox before
+        the first command runs: what it protects in `.git` is settled here, so that no command can change the
+        mounts of a later one.
         """
         self.directory = Path(directory).resolve()
         self.limits = limits or Limits()
         self.unsandboxed = unsandboxed
-        self._environment = {**ENVIRONMENT, **environment}
+        self._environment = {**ENVIRONMENT, **(system.environment if system else {}), **environment}
         self._project = project or self.directory
-        protected = _bwrap.mounts(self.directory, record, notes, self._project)
+        self._system = system
+        self._start = system.workdir if system else self.directory
         self._mounts = [Mount(source=path, target=path) for path in readable]
-        self._mounts += [*mounts, *protected, *(one for mount in mounts for one in _bwrap.again(mount, protected))]
+        for home in _bwrap.homes(self.directory, self._start):
+            protected = _bwrap.mounts(self.directory, home, record, notes, self._project)
+            self._mounts += [Mount(source=self.directory, target=home, writable=True), *protected]
+        self._mounts += [*mounts, *(one for mount in mounts for one in _bwrap.again(mount, protected))]
         self._plantable = _bwrap.plantable(self.directory)
         self._bwrap = shutil.which(bwrap)
         self._prlimit = shutil.which("prlimit")
@@ -125,6 +133,7 @@ class Sandbox:
         readable: Sequence[Path] = (),
         limits: Limits | None = None,
         unsandboxed: bool = False,
+        system: System | None = None,
     ) -> Self:
         """The sandbox of a run's agents: the project is writable, `.ramet` only in the run's notes.
 
@@ -138,6 +147,7 @@ class Sandbox:
             readable=readable,
             limits=limits,
             unsandboxed=unsandboxed,
+            system=system,
         )
 
     async def probe(self) -> SandboxProbe:
@@ -157,17 +167,17 @@ class Sandbox:
         if "\0" in command or not _encodable(command):
             raise CommandRefused(self.directory, "a command must be valid Unicode without NUL characters")
         probe = await self.probe()
-        if not probe.works and not self.unsandboxed:
+        if not probe.works and (self._system is not None or not self.unsandboxed):
+            why = "they need another system than the machine's own" if self._system else "--unsandboxed was not given"
             raise CommandRefused(
-                self.directory,
-                f"commands cannot run here: there is no sandbox ({probe.reason}) and --unsandboxed was not given",
+                self.directory, f"commands cannot run here: there is no sandbox ({probe.reason}) and {why}"
             )
-        line = _bwrap.shell(command, self.limits, prlimit=self._prlimit, own_processes=probe.works)
-        arguments = partial(self._confined, line) if probe.works else lambda _: line
+        arguments = partial(self._confined, command) if probe.works else lambda _: self._plain(command)
         capture = Capture(output_path, shown_bytes=self.limits.shown_bytes, kept_bytes=self.limits.kept_bytes)
         with capture:
             try:
-                ended = await self._execute(arguments, timeout_s, capture.feed)
+                environment = ENVIRONMENT if probe.works else self._environment
+                ended = await self._execute(arguments, timeout_s, capture.feed, environment)
             finally:
                 for path in self._plantable:
                     _take_away(path)
@@ -188,29 +198,45 @@ class Sandbox:
             return SandboxProbe(works=False, reason="the working directory is /")
         self._options = await anyio.to_thread.run_sync(_options, self._bwrap)
         said = bytearray()
-        line = _bwrap.shell("true", self.limits, prlimit=self._prlimit, own_processes=True)
-        ended = await self._execute(partial(self._confined, line), _PROBE_TIMEOUT_S, said.extend)
+        ended = await self._execute(partial(self._confined, ":"), _PROBE_TIMEOUT_S, said.extend)
         if ended.cause is Cause.EXITED and ended.exit_code == 0:
             return SandboxProbe(works=True)
         reason = said.decode("utf-8", "replace").strip().splitlines()
         return SandboxProbe(works=False, reason=reason[0] if reason else f"bwrap ended with {ended.exit_code}")
 
-    def _confined(self, line: Sequence[str], info: int) -> list[str]:
+    def _plain(self, command: str) -> list[str]:
+        return _bwrap.shell(command, self.limits, prlimit=self._prlimit, own_processes=False)
+
+    def _confined(self, command: str, info: int) -> list[str]:
         assert self._bwrap is not None
         confinement = _bwrap.confined(
-            self.directory,
+            self._start,
             self._mounts,
             environment=self._environment,
             limits=self.limits,
             options=self._options,
             info=info,
+            root=self._system.root if self._system else None,
         )
-        return [self._bwrap, *confinement, *line]
+        if self._system is None:
+            line = _bwrap.shell(command, self.limits, prlimit=self._prlimit, own_processes=True)
+            return [self._bwrap, *confinement, *line]
+        # The other system may have no prlimit.
+        limit = _bwrap.limited(self.limits, self._prlimit)
+        return [*limit, self._bwrap, *confinement, *_bwrap.shell_of_system(command, self.limits)]
 
     async def _execute(
-        self, arguments: Callable[[int], Sequence[str]], timeout_s: float, sink: Callable[[bytes], None]
+        self,
+        arguments: Callable[[int], Sequence[str]],
+        timeout_s: float,
+        sink: Callable[[bytes], None],
+        environment: Mapping[str, str] = ENVIRONMENT,
     ) -> Ended:
-        """Run in a thread; on cancellation, have the thread kill what it runs, and wait for that."""
+        """Run in a thread; on cancellation, have the thread kill what it runs, and wait for that.
+
+        `environment` is that of the process itself. A bubblewrap has the harmless one: it can be read from inside, in
+        /proc/1, and what a task or an image sets could lead the machine's own programs elsewhere.
+        """
         outcome: list[Ended | OSError] = []
         done = anyio.Event()
 
@@ -219,8 +245,7 @@ class Sandbox:
                 call = partial(
                     run_process,
                     arguments,
-                    # Also for bubblewrap itself: its own environment can be read from inside, in /proc/1.
-                    environment=self._environment,
+                    environment=environment,
                     directory=self.directory,
                     timeout_s=timeout_s,
                     sink=sink,

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from agents.host import Agent, Host, Reply
+from agents.told import exit_text
 from agents.tools.base import Tool
 
 __all__ = ["Shell"]
@@ -23,11 +24,11 @@ class Shell(Tool, frozen=True, kw_only=True):
         return f"shell `{self.command[:60]}`"
 
     async def run(self, agent: Agent, host: Host) -> Reply:
-        path = host.output_path(agent)
-        done = await host.sandbox(agent).run(self.command, timeout_s=self.timeout_s, output_path=path)
-        notes = [] if done.exit_code == 0 else [f"[exit code {done.exit_code}]"]
-        if done.timed_out:
-            notes = [f"[stopped after {self.timeout_s:g} s]"]
+        sandbox = host.sandbox(agent)
+        done = await sandbox.run(self.command, timeout_s=self.timeout_s, output_path=host.output_path(agent))
+        notes = [f"[stopped after {self.timeout_s:g} s (timeout_s)]"] if done.timed_out else []
+        if done.exit_code:
+            notes.append(f"[{exit_text(done.exit_code, sandbox.limits)}]")
         if done.truncated and done.output_path is not None:
             notes.append(f"[the whole output: {host.shown_path(done.output_path)}]")
         return Reply(

@@ -1,11 +1,13 @@
 """What people type, read and checked before anything is started or written.
 
-Owns the arguments and options that several commands share. Invariant: whatever is wrong raises BadInput with one line
-that names the option or file; nothing on disk has changed by then.
+Owns the arguments and options that several commands share, with their help. Invariant: whatever is wrong raises
+BadInput with one line that names the option or file; nothing on disk has changed by then.
 """
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +17,23 @@ from runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from runtime.budget import Budget
+    from workspace import Limits
 
-__all__ = ["Json", "Model", "Place", "Url", "read_budget", "read_directory", "read_task"]
+__all__ = [
+    "BudgetText",
+    "Constrain",
+    "Json",
+    "LimitText",
+    "Model",
+    "Place",
+    "TurnTokens",
+    "Unsandboxed",
+    "Url",
+    "read_budget",
+    "read_directory",
+    "read_limits",
+    "read_task",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Url = Annotated[str | None, typer.Option("--url", help="A running SGLang server (its key, if any: RAMET_API_KEY).")]
@@ -24,9 +41,40 @@ Model = Annotated[
     str | None, typer.Option("--model", help="A model to serve here: seedling, a directory, or a hub name.")
 ]
 Place = Annotated[Path, typer.Argument(metavar="[D]", help="A project (its latest run), or a run's directory.")]
+BudgetText = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        help="Limits of a run, such as sampled_tokens=200000,turns=500; also computed_tokens, seconds, depth, "
+        "agents. none is no limit.",
+    ),
+]
+LimitText = Annotated[
+    str,
+    typer.Option(
+        "--limit",
+        help="Limits of each shell command, such as memory=4G,cpu=600; also file, tmp (bytes), processes, and shown, "
+        "kept (bytes of its output). cpu is in seconds.",
+    ),
+]
+TurnTokens = Annotated[int, typer.Option("--turn-tokens", min=16, help="The most tokens one turn may sample.")]
+Constrain = Annotated[bool, typer.Option("--constrain", help="Let turns be well-formed tool calls only.")]
+Unsandboxed = Annotated[
+    bool, typer.Option("--unsandboxed", help="Run shell commands without a sandbox where none can be had.")
+]
 
 # Words with one of these endings, or with a slash, are meant as a file even where there is none.
 _TEXT_ENDINGS = (".md", ".txt", ".rst", ".task")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+# A shell needs some of it to start at all; who asks for less meant another unit.
+_LEAST_MEMORY_BYTES = 16 << 20
+# What this process may not exceed itself, it cannot give to commands either.
+_OWN_LIMITS = {
+    "memory": resource.RLIMIT_AS,
+    "cpu": resource.RLIMIT_CPU,
+    "file": resource.RLIMIT_FSIZE,
+    "processes": resource.RLIMIT_NPROC,
+}
 
 
 def read_task(text: str) -> str:
@@ -78,21 +126,38 @@ def read_budget(text: str) -> Budget:
 
     from runtime.budget import Budget
 
-    known = {field.name: field.type for field in msgspec.structs.fields(Budget)}
-    limits: dict[str, object] = {}
+    given = _fields("--budget", text, [field.name for field in msgspec.structs.fields(Budget)])
+    try:
+        return msgspec.convert({name: _limit(name, value) for name, value in given.items()}, Budget)
+    except msgspec.ValidationError as error:
+        raise BadInput("--budget", str(error)) from error
+
+
+def read_limits(text: str) -> Limits:
+    """`memory=4G,cpu=600`: the fields of `workspace.Limits` without their units. Raises BadInput."""
+    import msgspec
+
+    from workspace import Limits
+
+    names = {one.name.removesuffix("_bytes").removesuffix("_s"): one.name for one in msgspec.structs.fields(Limits)}
+    given = _fields("--limit", text, names)
+    amounts = {names[name]: _amount(name, value, names[name].endswith("_bytes")) for name, value in given.items()}
+    return Limits(**amounts)
+
+
+def _fields(option: str, text: str, known: Iterable[str]) -> dict[str, str]:
+    """`name=value,...` as a dictionary. Raises BadInput for a name that is unknown, has no value or is there twice."""
+    found: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if name not in known:
-            raise BadInput("--budget", f"unknown field {name!r}; there are {', '.join(known)}")
+            raise BadInput(option, f"unknown field {name!r}; there are {', '.join(known)}")
         if not equals:
-            raise BadInput("--budget", f"{name} has no value: write {name}=NUMBER")
-        if name in limits:
-            raise BadInput("--budget", f"{name} is given twice")
-        limits[name] = _limit(name, value)
-    try:
-        return msgspec.convert(limits, Budget)
-    except msgspec.ValidationError as error:
-        raise BadInput("--budget", str(error)) from error
+            raise BadInput(option, f"{name} has no value: write {name}=NUMBER")
+        if name in found:
+            raise BadInput(option, f"{name} is given twice")
+        found[name] = value
+    return found
 
 
 def _limit(name: str, value: str) -> int | float | None:
@@ -106,4 +171,23 @@ def _limit(name: str, value: str) -> int | float | None:
     least = 0 if name == "depth" else 1e-9
     if not least <= number < float("inf"):
         raise BadInput("--budget", f"{name} must be positive, not {value}")
+    return number
+
+
+def _amount(name: str, value: str, is_size: bool) -> int:
+    unit = _UNITS.get(value[-1:].upper(), 1) if is_size else 1
+    digits = value[:-1] if unit > 1 else value
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
+        kind = "a size such as 512M or 4G" if is_size else "a whole number"
+        kind += " of seconds" if name == "cpu" else ""
+        raise BadInput("--limit", f"{name} must be {kind}, not {value!r}")
+    number = int(digits) * unit
+    least = _LEAST_MEMORY_BYTES if name == "memory" else 1
+    if number < least:
+        raise BadInput("--limit", f"{name} must be at least {least}, not {value}")
+    most = resource.getrlimit(_OWN_LIMITS[name])[1] if name in _OWN_LIMITS else resource.RLIM_INFINITY
+    if most == resource.RLIM_INFINITY:
+        most = (1 << 62) - 1
+    if number > most:
+        raise BadInput("--limit", f"{name} can be at most {most} here, not {value}")
     return number

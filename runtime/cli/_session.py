@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from agents.host import Outcome
+from agents.told import rejected_text
 from runtime.cli._engine import Opener
+from runtime.cli._main import say
 from runtime.cli._signals import run_until_signal
 from runtime.errors import Interrupted, OutputLost, RunStopped, leaves
 from runtime.records import Record
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from runtime.engine.base import Engine
     from runtime.swarm import Swarm
 
-__all__ = ["EXIT_CODES", "Session", "View", "choose_view"]
+__all__ = ["EXIT_CODES", "Session", "View", "choose_view", "say_why"]
 
 EXIT_CODES = {
     Outcome.FINISHED: 0,
@@ -62,6 +64,13 @@ def choose_view(*, as_json: bool, times: Times | None = None) -> View:
     from runtime.view.live import LiveTree
 
     return LiveTree(Console(highlight=False), times or Times())
+
+
+def say_why(state: RunState) -> None:
+    """Say on standard error why a run's result was rejected, if it was: the result itself does not."""
+    lead = next(iter(state.agents.values()), None)
+    if lead is not None and lead.outcome is Outcome.REJECTED:
+        say(f"{lead.id} is rejected. {rejected_text(lead)}")
 
 
 class Session:
@@ -125,6 +134,7 @@ class Session:
             assert self.outcome is not None
             judgement = self._judge(self.result) if self._judge is not None else None
             self._tell(self.outcome, self.result, judgement)
+            say_why(self._state)
         if judgement is not None:
             return 0 if judgement.right else 1
         return EXIT_CODES[self.outcome]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from agents.host import Outcome
-from runtime.cli._options import Json, Model, Url, read_budget, read_directory
+from runtime.cli._options import BudgetText, Json, Model, Url, read_budget, read_directory
 
 __all__ = ["init"]
 
@@ -19,7 +19,7 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="[D]", help="The project.")] = Path(),
     url: Url = None,
     model: Model = None,
-    budget: Annotated[str, typer.Option(help="Limits, as for `ramet run`.")] = "",
+    budget: BudgetText = "",
     as_json: Json = False,
 ) -> int:
     """Have an agent explore the project and write a section of AGENTS.md, which every later agent gets.

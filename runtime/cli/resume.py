@@ -14,7 +14,7 @@ def resume(place: Place = Path(), url: Url = None, model: Model = None, as_json:
     """Go on with a run that stopped; of one that has ended, show how. Exit codes are those of `ramet run`."""
     from runtime.cli._engine import choose
     from runtime.cli._logs import to_stderr
-    from runtime.cli._session import EXIT_CODES, Session, choose_view
+    from runtime.cli._session import EXIT_CODES, Session, choose_view, say_why
     from runtime.recorder import load, records
     from runtime.stats import count
     from runtime.swarm import Swarm
@@ -28,6 +28,7 @@ def resume(place: Place = Path(), url: Url = None, model: Model = None, as_json:
     view = choose_view(as_json=as_json, times=times)
     if state.outcome is not None:
         view.end(state.outcome, state.result, layout.root, count(state))
+        say_why(state)
         return EXIT_CODES[state.outcome]
     engine = choose(url, model or (None if url else state.settings.model))
     session = Session(

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from runtime.cli._options import Model, Url, read_budget
+from runtime.cli._options import (
+    BudgetText,
+    Constrain,
+    LimitText,
+    Model,
+    TurnTokens,
+    Unsandboxed,
+    Url,
+    read_budget,
+    read_limits,
+)
 from runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -44,13 +54,12 @@ def rollout(
     check: Annotated[
         str, typer.Option(metavar="CMD", help="A reward: 1 where this command passes in the directory afterwards.")
     ] = "",
-    budget: Annotated[str, typer.Option(help="Limits of each attempt, as for run.")] = "",
+    budget: BudgetText = "",
+    limit: LimitText = "",
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 makes all attempts alike.")] = 1.0,
-    turn_tokens: Annotated[int, typer.Option(min=16, help="The most tokens one turn may sample.")] = 2048,
-    constrain: Annotated[bool, typer.Option("--constrain", help="Let turns be well-formed tool calls only.")] = False,
-    unsandboxed: Annotated[
-        bool, typer.Option("--unsandboxed", help="Run shell commands without a sandbox where none can be had.")
-    ] = False,
+    turn_tokens: TurnTokens = 2048,
+    constrain: Constrain = False,
+    unsandboxed: Unsandboxed = False,
     freeze: Annotated[
         list[str] | None,
         typer.Option("--freeze", metavar="PATTERN", help="Agents not trained: id, role or kind."),
@@ -97,7 +106,7 @@ def rollout(
     for name, value in (("--replays", replays), ("--revive", revive), ("--partial", partial_inputs)):
         if value and sequential:
             raise BadInput(name, "not with --sequential, where an attempt begins in files that earlier ones left")
-    limits = read_budget(budget)
+    allowance, limits = read_budget(budget), read_limits(limit)
     target = _read_out(out)
     from runtime.cli._main import say
     from runtime.rollouts.tasks import load_tasks
@@ -124,7 +133,8 @@ def rollout(
         turn_tokens=turn_tokens,
         constrain=constrain,
         unsandboxed=unsandboxed,
-        budget=limits,
+        budget=allowance,
+        limits=limits,
         seed=seed,
     )
     collecting = partial(

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli._options import Json, Model, Url, read_budget, read_directory, read_task
+from runtime.cli._options import (
+    BudgetText,
+    Constrain,
+    Json,
+    LimitText,
+    Model,
+    TurnTokens,
+    Unsandboxed,
+    Url,
+    read_budget,
+    read_directory,
+    read_limits,
+    read_task,
+)
 
 __all__ = ["run"]
 
@@ -18,32 +31,25 @@ def run(
     directory: Annotated[Path, typer.Option("--dir", help="The files to work on.")] = Path(),
     url: Url = None,
     model: Model = None,
-    budget: Annotated[
-        str,
-        typer.Option(
-            help="Limits, such as sampled_tokens=200000,turns=500; also computed_tokens, seconds, depth, agents. "
-            "none is no limit.",
-        ),
-    ] = "",
+    budget: BudgetText = "",
+    limit: LimitText = "",
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest token.")] = 0.0,
-    turn_tokens: Annotated[int, typer.Option(min=16, help="The most tokens one turn may sample.")] = 2048,
-    constrain: Annotated[bool, typer.Option("--constrain", help="Let turns be well-formed tool calls only.")] = False,
-    unsandboxed: Annotated[
-        bool, typer.Option("--unsandboxed", help="Run shell commands without a sandbox where none can be had.")
-    ] = False,
+    turn_tokens: TurnTokens = 2048,
+    constrain: Constrain = False,
+    unsandboxed: Unsandboxed = False,
     check: Annotated[
         str, typer.Option(metavar="CMD", help="A command that must pass before the result is accepted.")
     ] = "",
     review: Annotated[
         bool, typer.Option("--review", help="Have the result reviewed by a fresh agent before it is accepted.")
     ] = False,
-    review_rounds: Annotated[int, typer.Option(min=0, help="How often at most a result is sent back.")] = 3,
+    review_rounds: Annotated[int, typer.Option(min=0, help="A result that was refused so many times is rejected.")] = 3,
     as_json: Json = False,
 ) -> int:
     """Run a task to its end. Exits with 0 finished, 1 failed or rejected, 2 bad input, 3 out of budget, 130 stopped."""
     text = read_task(task)
     place = read_directory(directory)
-    limits = read_budget(budget)
+    allowance, limits = read_budget(budget), read_limits(limit)
     from runtime.cli._engine import choose
 
     engine = choose(url, model)
@@ -58,7 +64,8 @@ def run(
         turn_tokens=turn_tokens,
         constrain=constrain,
         unsandboxed=unsandboxed,
-        budget=limits,
+        budget=allowance,
+        limits=limits,
         check=check,
         review=review,
         review_rounds=review_rounds,

@@ -9,7 +9,7 @@ import pytest
 from agents.tools import TOOLS, schema
 from runtime.swarm import Swarm
 from tests.support import call, scripted
-from workspace import Sandbox
+from workspace import Limits, Sandbox
 
 
 def test_schemas_say_what_the_structs_check() -> None:
@@ -67,6 +67,22 @@ async def test_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_command_at_a_limit(tmp_path: Path) -> None:
+    """The agent is told which limit ended it, where the exit code tells; an error that a program met is its own."""
+    said = await replies(
+        tmp_path,
+        call("shell", command="while :; do :; done"),
+        call("shell", command="seq 100000 > big; exit $?"),
+        call("shell", command="head -c 64M /dev/zero | tail -n 1 | wc -c"),
+        limits=Limits(cpu_s=1, file_bytes=1000, memory_bytes=32 << 20),
+    )
+    assert said[0] == "[exit code 152: a process used more than 1 s of processor time (--limit cpu)]"
+    assert said[1].endswith("[exit code 153: a file would have become larger than 1000 bytes (--limit file)]")
+    assert "memory exhausted" in said[2]
+    assert "--limit" not in said[2]
+
+
+@pytest.mark.anyio
 async def test_shell(tmp_path: Path) -> None:
     """A command runs in the working directory; its exit code and the path of its cut output are told."""
     assert (await Sandbox(tmp_path).probe()).works
@@ -79,7 +95,7 @@ async def test_shell(tmp_path: Path) -> None:
     )
     assert said[0] == "hi"
     assert said[1] == "[exit code 3]"
-    assert "[stopped after 0.2 s]" in said[2]
+    assert "[stopped after 0.2 s (timeout_s)]" in said[2]
     shown = said[3].rpartition("[the whole output: ")[2].rstrip("]")
     assert (tmp_path / shown).read_text().endswith("100000\n")
     assert len(said[3]) < 100_000

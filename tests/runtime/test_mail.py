@@ -12,12 +12,14 @@ import pytest
 from agents.host import Outcome
 from runtime.budget import Budget
 from runtime.cli._main import run as command
+from runtime.mail import LETTERS_A_TURN
 from runtime.recorder import load
 from runtime.records import Settings
 from runtime.swarm import Swarm
 from tests.runtime.test_family import turns
 from tests.runtime.test_swarm import last_told, snapshot
 from tests.support import answer, call, scripted, tiny_chat
+from workspace import Letter, Post
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +77,30 @@ async def test_letters_survive_a_crash_at_any_record(tmp_path: Path, cut: int) -
     text = tiny_chat().text(resumed.state.agents["a1"].head.ids())
     assert text.count("which key?") == 1
     assert len(list(mailbox.Maildir(swarm.layout.mail("a1"), create=False))) == 1
+
+
+async def test_letters_that_wait_are_counted(tmp_path: Path) -> None:
+    """More than a turn takes wait, which is said in words with their number; each of them is told, once, in order."""
+
+    def decide(text: str) -> str:
+        if text.count("Mail ") < LETTERS_A_TURN + 3:
+            return call("calc", expression="1")
+        return call("finish", result="read")
+
+    async with Swarm(scripted(decide), tmp_path) as swarm:
+        lead = await swarm.start("t")
+        swarm._host.mail.open(lead.state)
+        for number in range(LETTERS_A_TURN + 3):
+            letter = Letter(id=f"n{number}", sender="human", to=("a1",), subject=f"n{number}", body="b", date=number)
+            Post(swarm.layout).deliver(letter)
+        assert (await lead.result()).text == "read"
+    told = [tiny_chat().text(segment.tokens) for segment in reversed(list(lead.state.head.path()))]
+    first, second = (text for text in told if "Mail " in text)
+    said = "[more letters wait, 3: they come with your next turns, at most 8 with each]"
+    assert (first.count(said), second.count("letters wait")) == (1, 0)
+    assert "| mail 8]" in first
+    assert "| mail 3]" in second
+    assert re.findall(r"^Mail (n\d+) ", first + second, re.MULTILINE) == [f"n{n}" for n in range(LETTERS_A_TURN + 3)]
 
 
 async def test_a_person_writes_by_dropping_a_file_or_by_a_command(tmp_path: Path) -> None:

@@ -61,10 +61,6 @@ async def test_a_wrong_result_is_sent_back_with_comments(work: Path) -> None:
 
 async def test_rounds_end(work: Path) -> None:
     """After the allowed rounds the outcome is rejected, and the last result is kept."""
-
-    def stubborn(text: str) -> str:
-        return author_and_reviewer(text) if "You review work" in told_first(text) else call("finish", result="6")
-
     async with Swarm(scripted(stubborn), work, settings=Settings(review=True, review_rounds=2)) as swarm:
         result = await (await swarm.start("t")).result()
     assert (result.outcome, result.text) == (Outcome.REJECTED, "6")
@@ -109,6 +105,56 @@ async def test_only_reviewers_judge_and_only_roots_are_judged(work: Path) -> Non
     assert "verdict is for reviewers" in texts["a1"]
     assert "you are a reviewer" in texts["a3"]
     assert [a.reviews for a in swarm.state.agents.values()] == [False, False, True]
+
+
+def stubborn(text: str) -> str:
+    """An author that learns nothing from a review."""
+    return author_and_reviewer(text) if "You review work" in told_first(text) else call("finish", result="6")
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+async def test_the_reason_of_a_rejection_stands_in_the_history(work: Path, rounds: int) -> None:
+    """Each reason stands there once: what the author was told, and at the end what it was not, with the limit."""
+    settings = Settings(review=True, review_rounds=rounds)
+    async with Swarm(scripted(stubborn), work, settings=settings) as swarm:
+        await (await swarm.start("t")).result()
+    history = swarm.layout.history("a1").read_text()
+    before, _, last = history.partition("## a1 is rejected\n\n")
+    times = {0: "once", 1: "once", 2: "2 times"}[rounds]
+    reviewer = f"a{max(rounds, 1) + 1}"
+    assert last == (
+        f"Its result was refused {times}, which is the most (--review-rounds). The last reason:\n"
+        f"{reviewer} reviewed this and asks you to revise it:\nit is 7\n"
+    )
+    assert before.count("it is 7") == max(rounds, 1) - 1
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("left_out", range(1, 12))
+async def test_a_rejection_is_written_down_once_whatever_a_crash_cuts(work: Path, left_out: int, written: bool) -> None:
+    """Resumed from any record, the history is the one of a run that nothing stopped.
+
+    The process may have died before (`written` false) or after its last record became readable.
+    """
+    histories: list[bytes] = []
+
+    def look(record: object) -> None:  # observers come after the readable files
+        path = work / ".ramet" / swarm.layout.run / "agents/a1/history.md"
+        histories.append(path.read_bytes() if path.exists() else b"")
+
+    settings = Settings(review=True, review_rounds=2)
+    async with Swarm(scripted(stubborn), work, settings=settings, observers=[look]) as swarm:
+        await (await swarm.start("t")).result()
+    history = swarm.layout.history("a1")
+    whole = history.read_bytes()
+    lines = swarm.layout.journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(histories)
+    swarm.layout.journal.write_bytes(b"".join(lines[:-left_out]))
+    history.write_bytes(histories[-left_out - (1 if written else 2)])
+    async with Swarm(scripted(stubborn), work, resume=swarm.layout) as resumed:
+        result = await resumed.handles()[0].result()
+    assert (result.outcome, result.text) == (Outcome.REJECTED, "6")
+    assert history.read_bytes() == whole
 
 
 @pytest.mark.parametrize("cut", range(2, 24, 2))

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime.recorder import load
 from runtime.rollouts.credit import decision
 from runtime.rollouts.schema import read_rollouts, verify
 from tests.runtime.cli.conftest import Ramet, command, environ
 from tests.runtime.cli.server import ScriptedServer
+from workspace import RunLayout
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_a_bad_task_is_named_and_the_rest_goes_on(
 def test_in_sequence(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path) -> None:
     """The tasks of a project one after the other, and shuffled: slopes for both, and directories that can be kept."""
     out, keep = tmp_path / "out.jsonl", tmp_path / "kept"
-    options = ("--group", 1, "--out", out, "--url", server.url, "--keep", keep)
+    options = ("--group", 1, "--out", out, "--url", server.url, "--keep", keep, "--limit", "cpu=60")
     ended = ramet("rollout", tasks, "--sequential", *options)
     assert ended.returncode == 0, ended.stderr
     assert set(json.loads(ended.stdout)["slope"]) == {"given", "shuffled"}
@@ -80,6 +82,7 @@ def test_in_sequence(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path
         ("small", "shuffled"),
     ]
     assert sorted(path.name for path in keep.iterdir()) == ["given-00", "shuffled-00"]
+    assert {load(RunLayout.open(path)).settings.limits.cpu_s for path in keep.iterdir()} == {60}
 
 
 def test_decisions_are_replayed(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path) -> None:

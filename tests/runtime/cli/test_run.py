@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.recorder import load
 from tests.runtime.cli.conftest import Ramet, command, environ
 from tests.runtime.cli.server import ScriptedServer
+from workspace import Limits, RunLayout
 
 
 def events(output: str) -> list[dict[str, object]]:
@@ -59,6 +61,24 @@ def test_a_check_decides_whether_it_is_done(ramet: Ramet, server: ScriptedServer
     ended = ramet("run", "add up", *options, "--check", "test -f missing")
     assert ended.returncode == 1
     assert events(ended.stdout)[-1]["outcome"] == "rejected"
+    why = "Its result was refused once, which is the most (--review-rounds). The last reason:"
+    reason = "The check `test -f missing` failed (exit code 1):"
+    assert ended.stderr == f"ramet: a1 is rejected. {why}\n{reason}\n"
+    assert ramet("resume", project).stderr == ended.stderr
+    tree = ramet("tree", project, COLUMNS="200").stdout
+    assert f"│  = 100\n│  ! {why} {reason}"[:119] in tree
+    assert json.loads(ramet("tree", "--json", project).stdout)["agents"][0]["why"] == f"{why}\n{reason}"
+
+
+def test_limits_of_commands_hold_again_after_a_crash(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
+    """`--limit` is part of the run: its journal says so, and a run that is resumed has the same."""
+    limit = "cpu=7,memory=4G,file=1K,shown=100"
+    ramet("run", "add up", "--dir", project, "--url", server.url, "--limit", limit)
+    layout = RunLayout.open(project)
+    lines = layout.journal.read_bytes().splitlines(keepends=True)
+    layout.journal.write_bytes(b"".join(lines[:4]))
+    assert ramet("resume", project, "--url", server.url).returncode == 0
+    assert load(layout).settings.limits == Limits(cpu_s=7, memory_bytes=4 << 30, file_bytes=1024, shown_bytes=100)
 
 
 def test_init_writes_a_section_for_later_runs(ramet: Ramet, server: ScriptedServer, project: Path) -> None:
