@@ -19,6 +19,7 @@
     SurveyError                    runtime/demo: files not in the documented form             exit 2
     TaskRefused                    rollouts: a task of several     `load_tasks`               a line, the others go on
                                    ... the only one                the command line           exit 2
+    ImageFailed                    rollouts: an image              `collect`                  data on the attempt
     RolloutCorrupt                 rollouts: a file that is cut    the command line           exit 2
     BadInput                       the command line                the command line           exit 2
     OutputLost                     the event stream                the command line           exit 1, can be resumed

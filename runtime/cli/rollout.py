@@ -88,7 +88,8 @@ def rollout(
     without_image: Annotated[
         bool,
         typer.Option(
-            "--without-image", help="Take Harbor tasks made for a container too: without its image, network or GPU."
+            "--without-image",
+            help="Take Harbor tasks that need what is not here too: without its image, network or GPU.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of stories, shuffling and sampling.")] = 0,
@@ -120,7 +121,7 @@ def rollout(
     for problem in problems:
         say(problem)
     if ignored := sorted({name for task in found for name in task.info.get("not_applied", "").split(", ") if name}):
-        say(f"TASKS: limits that are not applied here: {', '.join(ignored)}")
+        say(f"TASKS: what is not applied here: {', '.join(ignored)}")
     from runtime.cli._logs import to_stderr
     from runtime.cli._signals import run_until_signal
     from runtime.records import Settings

@@ -35,6 +35,7 @@ from agents.tools import TOOLS, Tool
 from runtime.engine.base import Engine
 from runtime.errors import verdict
 from runtime.records import Settings
+from runtime.rollouts.images import ImageFailed, Images
 from runtime.rollouts.replay import Metered, Replay, refusing
 from runtime.rollouts.reward import Reward, Scores, as_reward, score
 from runtime.rollouts.schema import VERSION, Head, Member, Rollout
@@ -235,6 +236,7 @@ class _Attempts:
         self._seed = seed
         self._frozen = frozen
         self._rewards = rewards
+        self._images = Images()
 
     async def make(self, step: _Step, directory: Path) -> Rollout:
         """One attempt, graded. What goes wrong is said in its head; only a bug is raised."""
@@ -244,7 +246,10 @@ class _Attempts:
         error = ""
         replay = None if task.after is None else Replay(self._engine, task.after, self._chat.text)
         try:
-            await to_thread.run_sync(lay_out, task, directory)
+            system = None if task.image is None else await self._images.system(task.image)
+            await to_thread.run_sync(lay_out, task, directory, system)
+        except ImageFailed as failure:
+            return _nothing(step, str(failure))
         except OSError as failure:
             return _nothing(step, f"its files cannot be laid out: {failure}")
         try:
@@ -256,6 +261,7 @@ class _Attempts:
                 tools=self._tools_of(task, replay),
                 chat=self._chat,
                 observers=observers,
+                system=system,
             )
             async with swarm:
                 error = await self._played(swarm, task, users)

@@ -2,49 +2,50 @@
 
     <folder>/task.toml  instruction.md  environment/  tests/test.sh  (solution/ is never read)
 
-Owns what a folder means here. Where Harbor builds a container, this runs on the machine's own system in our sandbox:
+Owns what a folder means here. Where Harbor starts a container, this makes its image a system of our own sandbox (see
+`images`), if docker or podman works here:
 
-- the files of `environment/`, but for what builds an image, are laid out in the working directory, as they are;
-- after the run, `tests/test.sh` runs in the working directory, which it also finds at `/app`; the folder's tests are at
-  `/tests`, read-only, so nothing that an agent wrote can take their place; `/logs/verifier` is empty and writable; the
-  environment holds `[verifier.env]`; there is no network;
-- the reward is `reward.txt`, else `reward.json`: a number, or numbers by name, of which `reward` counts if it is
-  there, else their mean. The exit code of `test.sh` counts nothing.
+- what lies in the image's working directory becomes the attempt's files, at the same path; commands start there, and
+  find the image's environment and `[environment] env`. A `docker_image` without a Dockerfile also has the files of
+  `environment/` there, as in Harbor;
+- all else in the image is read-only, and `/tmp` private to each command: what agents install outside the working
+  directory does not last. There is no network, HOME is `/tmp`, commands run as whoever runs ramet, and nothing is
+  started: no entry point, no service.
 
-A folder that needs an image (`docker_image`, or a Dockerfile that does more than name one and copy files), a GPU or a
-network is refused with a line, unless it is asked for without. Harbor gives a network to who says nothing of one; here
-that is taken as needing none. Tasks of several steps are refused. Limits on processors, memory and storage are not
-applied: `Task.info` names them under `not_applied`. Not read: the environment's variables, servers, skills and health
-check, users, artifacts.
+Where no image can be made, a folder that can do without one is taken on the machine's own system, with the files of
+`environment/` in the working directory: one that names no image, or whose Dockerfile only names one and copies files.
+Others are refused with a line, unless they are asked for without; so are those that need a network, a GPU, other
+services, tests in a container of their own, or variables from whoever runs ramet: none of these gets into a sandbox.
+Tasks of several steps are always refused. Harbor gives a network to who says nothing of one; here that is taken as
+needing none. What else a folder says and is not applied, `Task.info` names under `not_applied`.
 """
 
 from __future__ import annotations
 
-import stat
-import tempfile
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import msgspec
 
-from runtime.rollouts.schema import Rollout, Term
+from runtime.rollouts.harbor_tests import SCRIPT, VERIFIER_S, HarborTests
+from runtime.rollouts.images import BUILD_S, Image, NoBuilder, builder
 from runtime.rollouts.tasks import Task, TaskRefused
-from workspace import RAMET, Mount, Sandbox
 
 __all__ = ["TASK_FILE", "HarborTests", "read_harbor"]
 
 TASK_FILE = "task.toml"
-TESTS = Path("tests", "test.sh")
-VERIFIER_S = 600.0  # Harbor's own default
-SHOWN_CHARS = 200
-VERDICT_BYTES = 1 << 20  # nobody needs more for a few numbers
-_IMAGE_FILES = ("Dockerfile", "docker-compose.yaml", "docker-compose.yml", ".dockerignore")
+_DOCKERFILE = Path("environment", "Dockerfile")
+_COMPOSE = ("docker-compose.yaml", "docker-compose.yml")
+_IMAGE_FILES = ("Dockerfile", *_COMPOSE, ".dockerignore")
 # What a Dockerfile may say without making a difference to us: the files are copied, the rest is about starting.
 _PLAIN = frozenset({"FROM", "WORKDIR", "COPY", "CMD", "ENTRYPOINT", "LABEL", "MAINTAINER", "EXPOSE", "SHELL"})
+_IMAGE_NAME = re.compile(r"[A-Za-z0-9][\w./:@-]*", re.ASCII)
+_TEMPLATE = re.compile(r"\$\{[^}:]+(?::-(.*))?\}")
+# Marks in benchmarks that must not be trained on; Harbor shows them to no agent.
+_CANARY = re.compile(r"(?:<!--.*canary.*-->|#.*canary.*)", re.IGNORECASE)
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -61,16 +62,29 @@ class _Phase(msgspec.Struct, frozen=True, kw_only=True):
 class _Verifier(_Phase, frozen=True):
     timeout_sec: float = VERIFIER_S
     env: dict[str, str] = {}
+    user: str | int | None = None
+    environment_mode: str | None = None
+    environment: Any = None
+    collect: list[Any] = []
 
 
 class _Agent(_Phase, frozen=True):
     timeout_sec: float | None = None
+    user: str | int | None = None
 
 
 class _Environment(_Phase, frozen=True):
     docker_image: str | None = None
-    allow_internet: bool = False
+    build_timeout_sec: float = BUILD_S
+    workdir: str | None = None
+    env: dict[str, str] = {}
+    os: str = "linux"
+    allow_internet: bool | None = None
     gpus: int = 0
+    tpu: Any = None
+    mcp_servers: list[Any] = []
+    healthcheck: Any = None
+    skills_dir: str | None = None
     cpus: float | None = None
     memory_mb: float | None = None
     storage_mb: float | None = None
@@ -80,43 +94,57 @@ class _Environment(_Phase, frozen=True):
 
 
 class _Toml(msgspec.Struct, frozen=True):
-    """What of `task.toml` is used; the rest is left alone."""
+    """What of `task.toml` is used, or said not to be; the rest is left alone."""
 
     task: _Named = _Named()
     verifier: _Verifier = _Verifier()
     agent: _Agent = _Agent()
     environment: _Environment = _Environment()
     steps: list[Any] = []
+    artifacts: list[Any] = []
 
 
 def read_harbor(folder: Path, *, without_image: bool = False) -> Task:
-    """The task that a folder holds. Blocks. Raises TaskRefused, in one line.
+    """The task that a folder holds. Blocks: it may ask docker whether it is there. Raises TaskRefused, in one line.
 
-    `without_image`: take it where it is made for a container too; what that has, its network or GPU is then missing.
+    `without_image`: take it on the machine's own system; what it needs and cannot have is then missing.
     """
     toml = _toml(folder / TASK_FILE)
     if toml.steps or (folder / "steps").is_dir():
         raise TaskRefused(f"{folder / TASK_FILE}: steps: multi-step tasks are not supported")
-    try:
-        prompt = (folder / "instruction.md").read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskRefused(f"{folder / 'instruction.md'}: cannot be read: {_why(error)}") from error
-    if not prompt.strip():
-        raise TaskRefused(f"{folder / 'instruction.md'}: the file is empty; it should hold the task")
-    if not (folder / TESTS).is_file():
-        raise TaskRefused(f"{folder / TESTS}: there is no such file, so nothing says what an attempt is worth")
+    prompt = _prompt(folder / "instruction.md")
+    script = folder / "tests" / SCRIPT
+    if not script.is_file():
+        raise TaskRefused(f"{script}: there is no such file, so nothing says what an attempt is worth")
+    missing: list[str] = []
+    for field, problem in _needs(toml, folder):
+        if not without_image:
+            raise TaskRefused(f"{_named(folder, field)}{problem}; --without-image takes it all the same")
+        missing.append(field)
+    image = None if without_image else _image(toml, folder)
+    ignored = [*missing, *_ignored(toml, image)]
     environment = folder / "environment"
-    if not without_image and (need := _need(toml, folder)):
-        raise TaskRefused(f"{need}; --without-image takes it all the same")
-    limits = _limits(toml.environment)
+    in_image = image is not None and (folder / _DOCKERFILE).exists()
+    info = {"harbor": folder.name}
+    if image is not None:
+        info["image"] = image.name or str(_DOCKERFILE)
+    if ignored:
+        info["not_applied"] = ", ".join(dict.fromkeys(ignored))
+    tests = HarborTests(
+        folder / "tests",
+        timeout_s=toml.verifier.timeout_sec,
+        env=_plain(toml.environment.env) | _plain(toml.verifier.env),
+        image=image is not None,
+    )
     return Task(
         id=toml.task.name or folder.name,
         prompt=prompt,
-        directory=environment if environment.is_dir() else None,
+        directory=environment if environment.is_dir() and not in_image else None,
         left_out=_IMAGE_FILES,
+        image=image,
         seconds=toml.agent.timeout_sec,
-        rewards=(HarborTests(folder / "tests", timeout_s=toml.verifier.timeout_sec, env=toml.verifier.env),),
-        info={"harbor": folder.name, **({"not_applied": limits} if limits else {})},
+        rewards=(tests,),
+        info=info,
     )
 
 
@@ -132,15 +160,86 @@ def _toml(path: Path) -> _Toml:
         raise TaskRefused(f"{path}: {error}") from error
 
 
-def _need(toml: _Toml, folder: Path) -> str:
-    """What the folder asks for and cannot have here, and why not; "" where there is nothing."""
-    if image := _needs_image(toml, folder):
-        return f"{image} needs a container image, and ramet runs a task on the machine's own system, in its sandbox"
-    if toml.environment.gpus:
-        return f"{folder / TASK_FILE}: environment.gpus: the sandbox has no GPU"
-    if field := _needs_network(toml):
-        return f"{folder / TASK_FILE}: {field}: the sandbox has no network"
+def _prompt(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskRefused(f"{path}: cannot be read: {_why(error)}") from error
+    marked = [number for number, line in enumerate(lines) if _CANARY.fullmatch(line.strip())]
+    begin = 0
+    for number, line in enumerate(lines):
+        if line.strip() and number not in marked:
+            break
+        begin = number + 1
+    prompt = "".join(lines[begin:] if marked and marked[0] < begin else lines)
+    if not prompt.strip():
+        raise TaskRefused(f"{path}: the file is empty; it should hold the task")
+    return prompt
+
+
+def _image(toml: _Toml, folder: Path) -> Image | None:
+    """The image that the folder names, or has a Dockerfile for; None where there is none, or it can do without."""
+    said = toml.environment
+    if not said.docker_image and not (folder / _DOCKERFILE).exists():
+        return None
+    if said.docker_image and not _IMAGE_NAME.fullmatch(said.docker_image):
+        raise TaskRefused(f"{folder / TASK_FILE}: environment.docker_image: no image's name: {said.docker_image!r}")
+    if not said.build_timeout_sec > 0:
+        raise TaskRefused(f"{folder / TASK_FILE}: environment.build_timeout_sec: must be positive")
+    named = f"{folder / TASK_FILE}: environment.docker_image" if said.docker_image else str(folder / _DOCKERFILE)
+    try:
+        builder()
+    except NoBuilder as problem:
+        if not (need := _does_more(toml, folder)):
+            return None
+        raise TaskRefused(
+            f"{_named(folder, need)} needs a container image, and {problem}; --without-image takes it all the same"
+        ) from problem
+    return Image(
+        source=named,
+        context=None if said.docker_image else (folder / _DOCKERFILE).parent.resolve(),
+        name=said.docker_image or "",
+        workdir=said.workdir or "",
+        environment=tuple(_plain(said.env).items()),
+        timeout_s=said.build_timeout_sec,
+    )
+
+
+def _does_more(toml: _Toml, folder: Path) -> str:
+    """What of the folder makes an image necessary, "" where nothing does."""
+    if toml.environment.docker_image:
+        return "environment.docker_image"
+    goes_on = False
+    for number, line in enumerate((folder / _DOCKERFILE).read_text("utf-8", "replace").splitlines(), 1):
+        words = line.split()
+        if not goes_on and words and not line.lstrip().startswith("#") and words[0].upper() not in _PLAIN:
+            return f"{_DOCKERFILE}:{number}: {words[0].upper()}"
+        goes_on = line.rstrip().endswith("\\")
     return ""
+
+
+def _needs(toml: _Toml, folder: Path) -> Iterator[tuple[str, str]]:
+    """What the folder asks for and cannot have here, image or not, and why not."""
+    said = toml.environment
+    for name in _COMPOSE:
+        if (folder / "environment" / name).exists():
+            yield f"environment/{name}", " needs several containers, and ramet runs a task in one sandbox"
+    if said.os.lower() != "linux":
+        yield "environment.os", ": the sandbox is a Linux"
+    if said.gpus:
+        yield "environment.gpus", ": the sandbox has no GPU"
+    if said.tpu:
+        yield "environment.tpu", ": the sandbox has no TPU"
+    if field := _needs_network(toml):
+        yield field, ": the sandbox has no network"
+    if said.mcp_servers:
+        yield "environment.mcp_servers", ": agents have the tools of ramet, and no others"
+    if toml.verifier.environment is not None or toml.verifier.environment_mode == "separate":
+        yield "verifier.environment", ": the tests would run in a container of their own"
+    for place, env in (("environment", said.env), ("verifier", toml.verifier.env)):
+        for key, value in env.items():
+            if (match := _TEMPLATE.fullmatch(value)) and match[1] is None:
+                yield f"{place}.env.{key}", ": takes a variable of your environment, which no sandbox gets to see"
 
 
 def _needs_network(toml: _Toml) -> str:
@@ -157,115 +256,34 @@ def _needs_network(toml: _Toml) -> str:
     return ""
 
 
-def _limits(environment: _Environment) -> str:
-    """The names of the limits that the environment sets."""
-    names = ("cpus", "memory_mb", "storage_mb", "memory", "storage")
-    return ", ".join(f"environment.{name}" for name in names if getattr(environment, name) is not None)
+def _ignored(toml: _Toml, image: Image | None) -> Iterator[str]:
+    """The names of what the folder says, or leaves at a default of Harbor's, and is not applied."""
+    said = toml.environment
+    if said.network_mode is None and said.allow_internet is None:
+        yield "environment.network_mode"
+    names = ["cpus", "memory_mb", "storage_mb", "memory", "storage", "healthcheck", "skills_dir"]
+    names += [] if image is not None else ["workdir", "env"]
+    yield from (f"environment.{name}" for name in names if getattr(said, name) not in (None, {}))
+    yield from (f"{name}.user" for name in ("agent", "verifier") if getattr(toml, name).user is not None)
+    if toml.verifier.collect:
+        yield "verifier.collect"
+    if toml.artifacts:
+        yield "artifacts"
 
 
-def _needs_image(toml: _Toml, folder: Path) -> str:
-    """What of the folder asks for an image, "" where nothing does."""
-    if toml.environment.docker_image:
-        return f"{folder / TASK_FILE}: environment.docker_image"
-    for name in _IMAGE_FILES[1:3]:
-        if (folder / "environment" / name).exists():
-            return str(folder / "environment" / name)
-    dockerfile = folder / "environment" / "Dockerfile"
-    if not dockerfile.exists():
-        return ""
-    goes_on = False
-    for number, line in enumerate(dockerfile.read_text("utf-8", "replace").splitlines(), 1):
-        words = line.split()
-        if not goes_on and words and not line.lstrip().startswith("#") and words[0].upper() not in _PLAIN:
-            return f"{dockerfile}:{number}: {words[0].upper()}"
-        goes_on = line.rstrip().endswith("\\")
-    return ""
+def _plain(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose values the folder itself holds: of `${NAME:-default}` always the default."""
+    matched = {key: (value, _TEMPLATE.fullmatch(value)) for key, value in env.items()}
+    return {
+        key: value if match is None else match[1]
+        for key, (value, match) in matched.items()
+        if match is None or match[1] is not None
+    }
 
 
-@dataclass(frozen=True)
-class HarborTests:
-    """The reward of a Harbor task: what its `test.sh` writes. Terms are shared by all."""
-
-    tests: Path
-    timeout_s: float = VERIFIER_S
-    env: Mapping[str, str] = field(default_factory=dict)
-    name: str = "tests"
-    weight: float = 1.0
-
-    async def terms(self, rollout: Rollout, directory: Path) -> Sequence[Term]:
-        """See Reward. Raises CommandRefused without a sandbox, TimeoutError, ValueError for any other verdict."""
-        with (
-            tempfile.TemporaryDirectory(prefix="ramet-verdict-") as verdict,
-            tempfile.TemporaryDirectory(prefix="ramet-harbor-") as made,
-        ):
-            logs, output = Path(verdict), Path(made, "output.txt")
-            sandbox = self._sandbox(directory, logs)
-            done = await sandbox.run("bash /tests/test.sh", timeout_s=self.timeout_s, output_path=output)
-            if done.timed_out:
-                raise TimeoutError(f"test.sh did not end in {self.timeout_s:g} s")
-            try:
-                scores = await anyio.to_thread.run_sync(_verdict, logs)
-            except FileNotFoundError:
-                last = " ".join(done.output.split())[-SHOWN_CHARS:]
-                raise ValueError(f"test.sh wrote no reward (exit code {done.exit_code}): {last}") from None
-        root = rollout.head.members[0].id
-        # Of several figures `reward` is the one that counts, the others are for whoever reads.
-        counts = {"reward"} if "reward" in scores else set(scores)
-        return [
-            Term(
-                name=self.name if name == "reward" else f"{self.name}.{name}",
-                agent=root,
-                score=value,
-                weight=self.weight / len(counts) if name in counts else 0.0,
-                shared=True,
-            )
-            for name, value in scores.items()
-        ]
-
-    def _sandbox(self, directory: Path, logs: Path) -> Sandbox:
-        """One that has the tests, and an empty place for the verdict, where Harbor's scripts look for them."""
-        directory = directory.resolve()
-        record = directory / RAMET
-        return Sandbox(
-            directory,
-            record=record if record.is_dir() else None,
-            mounts=[
-                Mount(source=directory, target=Path("/app"), writable=True),
-                Mount(source=self.tests.resolve(), target=Path("/tests")),
-                Mount(source=logs.resolve(), target=Path("/logs/verifier"), writable=True),
-            ],
-            environment=self.env,
-        )
-
-
-def _verdict(logs: Path) -> dict[str, float]:
-    """What was written there. Raises FileNotFoundError, or ValueError, which names the file."""
-    if said := _written(logs / "reward.txt").strip():
-        try:
-            return {"reward": float(said)}
-        except ValueError:
-            raise ValueError(f"reward.txt: no number: {said[:SHOWN_CHARS]!r}") from None
-    if not (said := _written(logs / "reward.json").strip()):
-        raise FileNotFoundError
-    try:
-        read = msgspec.json.decode(said, type=float | dict[str, float], strict=False)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"reward.json: {error}") from error
-    scores = read if isinstance(read, dict) else {"reward": read}
-    if not scores:
-        raise ValueError("reward.json: there is no number in it")
-    return scores
-
-
-def _written(path: Path) -> str:
-    """A file's text, "" where there is none. What an agent made may run in the tests: no link of it is followed."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise ValueError(f"{path.name}: not a plain file")
-        with path.open("rb") as file:
-            return file.read(VERDICT_BYTES).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
+def _named(folder: Path, field: str) -> str:
+    """A file of the folder, or a field of its `task.toml`."""
+    return str(folder / field) if field.startswith("environment/") else f"{folder / TASK_FILE}: {field}"
 
 
 def _why(error: Exception) -> str:

@@ -21,9 +21,9 @@ import structlog
 from msgspec import structs
 
 from runtime.rollouts.schema import Member, Rollout, Term
-from workspace import RAMET, CommandRefused, Sandbox
+from workspace import RAMET, CommandRefused, Mount, RunLayout, Sandbox, noted_system
 
-__all__ = ["Command", "Function", "Own", "Reward", "Scores", "as_reward", "score"]
+__all__ = ["Command", "Function", "Own", "Reward", "Scores", "as_reward", "sandbox_of", "score"]
 
 _log = structlog.get_logger(__name__)
 
@@ -97,9 +97,8 @@ class Command:
 
     async def terms(self, rollout: Rollout, directory: Path) -> Sequence[Term]:
         """See Reward. Raises CommandRefused, TimeoutError, or ValueError where no number was printed."""
-        record = directory / RAMET
-        sandbox = Sandbox(directory, record=record if record.is_dir() else None, unsandboxed=self.unsandboxed)
-        output = record / "reward" / f"{self.name}.txt"
+        sandbox = sandbox_of(rollout, directory, unsandboxed=self.unsandboxed)
+        output = directory / RAMET / "reward" / f"{self.name}.txt"
         done = await sandbox.run(self.command, timeout_s=self.timeout_s, output_path=output)
         if done.timed_out:
             raise TimeoutError(f"`{self.command}` did not end in {self.timeout_s:g} s")
@@ -111,6 +110,31 @@ class Command:
         except ValueError:
             raise ValueError(f"`{self.command}` printed no number last: {lines[-1][:SHOWN_CHARS]!r}") from None
         return [_shared(rollout, self.name, value, self.weight)]
+
+
+def sandbox_of(
+    rollout: Rollout,
+    directory: Path,
+    *,
+    mounts: Sequence[Mount] = (),
+    environment: Mapping[str, str] = {},
+    unsandboxed: bool = False,
+) -> Sandbox:
+    """A sandbox in which an attempt can be graded: on the system on which it ran, its record read-only.
+
+    Raises CommandRefused where that system is gone.
+    """
+    directory = directory.resolve()
+    record = directory / RAMET
+    known = rollout.head.run and (record / rollout.head.run).is_dir()
+    return Sandbox(
+        directory,
+        record=record if record.is_dir() else None,
+        mounts=mounts,
+        environment=environment,
+        system=noted_system(RunLayout(directory, rollout.head.run)) if known else None,
+        unsandboxed=unsandboxed,
+    )
 
 
 def as_reward(reward: Reward | Callable[[Rollout, Path], Scores]) -> Reward:

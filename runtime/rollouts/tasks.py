@@ -22,9 +22,10 @@ import msgspec
 
 from runtime.recorder import Observer
 from runtime.records import Settings
+from runtime.rollouts.images import Image
 from runtime.rollouts.reward import Command, Function, Reward
 from runtime.rollouts.schema import Rollout
-from workspace import NOT_JSON, RAMET
+from workspace import NOT_JSON, RAMET, System
 
 __all__ = ["ORDER", "Midway", "Piece", "Task", "TaskRefused", "lay_out", "load_tasks", "settings_for", "story_task"]
 
@@ -67,12 +68,13 @@ class Midway(msgspec.Struct, frozen=True, kw_only=True):
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What one root agent is asked, and where.
 
-    `files` are texts by path, `directory` is copied; both are there when an attempt begins. Attempts are compared
-    within a `group`, by default the task's id. `settings` are fields of Settings in which the task differs from its
-    collection; `seconds` is a limit of its own. `user` is a prompt for a simulated user, whom the agent can write to.
-    `rewards` are the task's own terms; `observe` makes an observer of a run in the directory it is given. An attempt
-    begins anew, or goes on from the middle of another, `after`. `tools` are the names of those that it may use, where
-    that is not all; `dropped` says why its attempts are not to be trained on.
+    `files` are texts by path, `directory` is copied; both are there when an attempt begins. With an `image`, commands
+    run on that, and what lies in its working directory is there too. Attempts are compared within a `group`, by default
+    the task's id. `settings` are fields of Settings in which the task differs from its collection; `seconds` is a limit
+    of its own. `user` is a prompt for a simulated user, whom the agent can write to. `rewards` are the task's own
+    terms; `observe` makes an observer of a run in the directory it is given. An attempt begins anew, or goes on from
+    the middle of another, `after`. `tools` are the names of those that it may use, where that is not all; `dropped`
+    says why its attempts are not to be trained on.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     directory: Path | None = None
     left_out: tuple[str, ...] = ()  # names at the top of `directory` that are not copied
+    image: Image | None = None
     group: str = ""
     settings: Mapping[str, Any] = {}
     seconds: float | None = None
@@ -169,10 +172,10 @@ def settings_for(task: Task, base: Settings) -> Settings:
     return msgspec.structs.replace(settings, budget=msgspec.structs.replace(settings.budget, seconds=min(limits)))
 
 
-def lay_out(task: Task, directory: Path) -> None:
+def lay_out(task: Task, directory: Path, system: System | None = None) -> None:
     """Put the task's files into `directory`, made if missing; what is there already stays as it is.
 
-    Blocks. Raises OSError.
+    With the `system` of its image, what lies in the working directory there comes last. Blocks. Raises OSError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if task.directory is not None:
@@ -182,6 +185,8 @@ def lay_out(task: Task, directory: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError), target.open("x", encoding="utf-8") as file:
             file.write(text)
+    if system is not None and (inside := system.root / system.workdir.relative_to("/")).is_dir():
+        _copy(inside, directory, {RAMET})
 
 
 def _copy(source: Path, target: Path, left_out: set[str]) -> None:

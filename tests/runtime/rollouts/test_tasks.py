@@ -178,7 +178,7 @@ async def test_a_harbor_task(tmp_path: Path) -> None:
         '[task]\nname = "org/done"\n[verifier]\ntimeout_sec = 60\nenv = { GRADE = "0.75" }\n[agent]\ntimeout_sec = 30\n'
     )
     harbor(tmp_path / "folder", TEST, toml, "FROM python:3.12\nWORKDIR /app\nCOPY . .\n")
-    (task,) = load_tasks(str(tmp_path / "folder"))[0]
+    (task,) = load_tasks(str(tmp_path / "folder"), without_image=True)[0]
     assert (task.id, task.seconds, task.prompt) == ("org/done", 30, "Write `done` into out.txt.\n")
 
     def decide(text: str) -> str:
@@ -193,7 +193,7 @@ async def test_a_harbor_task(tmp_path: Path) -> None:
     ] * 2
     assert not (tmp_path / "folder" / "tests" / "x").exists()
     assert not (tmp_path / "runs" / "0000-00" / "Dockerfile").exists()
-    assert rollouts[0].head.info == {"harbor": "folder"}
+    assert rollouts[0].head.info == {"harbor": "folder", "not_applied": "environment.network_mode"}
 
 
 async def test_tests_cannot_change_the_record(tmp_path: Path) -> None:
@@ -221,6 +221,10 @@ async def test_tests_cannot_change_the_record(tmp_path: Path) -> None:
         ("echo '{}' > $V.json", "reward.json: there is no number"),
         ("echo nan > $V.txt", "it came to nan"),
         ("ln -s /etc/passwd $V.txt", "reward.txt: not a plain file"),
+        ("echo 1 > $V.txt; echo 0.25 > $V.json", {"tests": (0.25, 1.0)}),
+        ("echo 1 > $V.txt; true > $V.json", "reward.json: "),
+        ('echo \'{"reward": "1"}\' > $V.json', "reward.json: "),
+        ("echo '{\"reward\": true}' > $V.json", {"tests": (1.0, 1.0)}),
         ("sleep 60", "did not end in 1 s"),
     ],
 )
@@ -248,12 +252,26 @@ async def test_what_a_verifier_writes(tmp_path: Path, wrote: str, scores: object
         (lambda f: (f / "task.toml").unlink(), "task.toml: there is no such file"),
         (lambda f: (f / "task.toml").write_text("[x"), "task.toml: cannot be read"),
         (lambda f: (f / "task.toml").write_text("[verifier]\ntimeout_sec = 'x'"), "$.verifier.timeout_sec"),
-        (lambda f: (f / "task.toml").write_text("[environment]\ndocker_image = 'x'"), "docker_image needs a container"),
         (
-            lambda f: (f / "environment" / "Dockerfile").write_text("FROM x\nRUN y"),
-            "Dockerfile:2: RUN needs",
+            lambda f: (f / "task.toml").write_text("[environment]\ndocker_image = '-v /:/x'"),
+            "bad/task.toml: environment.docker_image: no image's name: '-v /:/x'",
         ),
-        (lambda f: (f / "environment" / "docker-compose.yaml").write_text(""), "compose.yaml needs a container"),
+        (
+            lambda f: (f / "environment" / "docker-compose.yaml").write_text(""),
+            "bad/environment/docker-compose.yaml needs several containers",
+        ),
+        (
+            lambda f: (f / "task.toml").write_text("[environment]\nenv = { K = '${K}' }"),
+            "toml: environment.env.K: takes a variable of your environment",
+        ),
+        (
+            lambda f: (f / "task.toml").write_text("[verifier]\nenvironment_mode = 'separate'"),
+            "toml: verifier.environment: the tests would run in a container of their own",
+        ),
+        (
+            lambda f: (f / "task.toml").write_text("[[environment.mcp_servers]]\nname = 'x'"),
+            "toml: environment.mcp_servers: agents have the tools of ramet",
+        ),
         (lambda f: (f / "task.toml").write_text("[[steps]]\nname = 'x'"), STEPS),
         (lambda f: ((f / "steps").mkdir(), (f / "instruction.md").unlink()), STEPS),
         (
@@ -295,16 +313,54 @@ def test_a_harbor_task_that_asks_for_a_network(tmp_path: Path, toml: str, field:
     assert load_tasks(str(folder), without_image=True)[1] == []
 
 
-def test_limits_of_a_harbor_task(tmp_path: Path) -> None:
-    """They are not applied, and the task, and so each of its rollouts, says which."""
-    toml = "[environment]\ncpus = 2\nmemory_mb = 2048\nstorage = '10G'\ngpus = 0\nbuild_timeout_sec = 9\n"
+def test_what_is_not_applied_of_a_harbor_task(tmp_path: Path) -> None:
+    """The task, and so each of its rollouts, says which: what the folder says, and Harbor's network by default."""
+    toml = (
+        "artifacts = ['/x']\n[environment]\ncpus = 2\nmemory_mb = 2048\nstorage = '10G'\ngpus = 0\nenv = { A = 'b' }\n"
+        "build_timeout_sec = 9\nhealthcheck = { command = 'true' }\n[agent]\nuser = 'me'\n"
+    )
     task = read_harbor(harbor(tmp_path / "f", toml=toml))
-    assert task.info["not_applied"] == "environment.cpus, environment.memory_mb, environment.storage"
+    limits = ["network_mode", "cpus", "memory_mb", "storage", "healthcheck", "env"]
+    ignored = [*(f"environment.{name}" for name in limits), "agent.user", "artifacts"]
+    assert task.info["not_applied"] == ", ".join(ignored)
+    silent = read_harbor(harbor(tmp_path / "g", toml="[environment]\nnetwork_mode = 'no-network'\n"))
+    assert "not_applied" not in silent.info
 
 
-def test_a_harbor_folder_without_its_image(tmp_path: Path) -> None:
-    """Where it is asked for, a task that is made for an image is taken without it."""
-    folder = harbor(tmp_path / "f", docker="FROM x\n# RUN no\nCOPY a \\\n  RUN\nRUN y")
-    with pytest.raises(TaskRefused, match=r"Dockerfile:5: RUN"):
+def test_variables_of_a_harbor_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests get those of the environment and of the verifier, which come last; of a template only its default, never
+    what the variable is here; what has none is missing where it is asked for without."""
+    monkeypatch.setenv("SECRET", "secret")
+    toml = (
+        "[environment]\nenv = { A = '1', B = '${SECRET:-two}', C = 'x${SECRET}' }\n"
+        "[verifier]\nenv = { A = '3', D = '${SECRET}' }\n"
+    )
+    folder = harbor(tmp_path / "f", toml=toml)
+    with pytest.raises(TaskRefused, match=r"task.toml: verifier.env.D: takes a variable of your environment"):
         read_harbor(folder)
-    assert read_harbor(folder, without_image=True).id == "f"
+    task = read_harbor(folder, without_image=True)
+    (tests,) = task.rewards
+    assert isinstance(tests, HarborTests)
+    assert tests.env == {"A": "3", "B": "two", "C": "x${SECRET}"}
+    assert "verifier.env.D" in task.info["not_applied"]
+
+
+def test_marks_of_a_benchmark_are_not_shown(tmp_path: Path) -> None:
+    """A canary is for whoever filters training data; a heading stays."""
+    folder = harbor(tmp_path / "f")
+    (folder / "instruction.md").write_text("<!-- x canary GUID 1 -->\n# canary: 2\n\n# Task\ndo it\n# canary: 3\n")
+    assert read_harbor(folder).prompt == "# Task\ndo it\n# canary: 3\n"
+    (folder / "instruction.md").write_text("\n# Task\n")
+    assert read_harbor(folder).prompt == "\n# Task\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [("#!/bin/cat", "wrote no reward"), ("#!/usr/bin/env -S bash -u", ""), ("", "")]
+)
+async def test_who_runs_the_tests(tmp_path: Path, first: str, said: str) -> None:
+    """Whoever the script's first line names; bash, where it names nobody."""
+    folder = harbor(tmp_path / "f", f"{first}\n[[ $BASH_VERSION ]] && echo 1 > /logs/verifier/reward.txt\n")
+    (tmp_path / "work").mkdir()
+    (term,) = (await score([HarborTests(folder / "tests")], small(), tmp_path / "work")).head.terms[1:]
+    assert term.score == (None if said else 1.0)
+    assert said in term.error
