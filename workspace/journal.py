@@ -12,6 +12,7 @@ that is whole but was never synced with zeros in it: it is reported as corrupt r
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,9 @@ from workspace.errors import JournalCorrupt, JournalError, JournalLocked
 
 # How much is read at a time while looking backwards for the last newline.
 _BLOCK_BYTES = 1 << 16
+# A run that is killed while it starts a command leaves a child that has the journal open until it becomes that command:
+# milliseconds, or more on a machine under load. Who goes on with the run at once waits that out.
+_LOCK_WAIT_S, _LOCK_LOOK_S = 1.0, 0.01
 
 
 class JournalWriter:
@@ -29,8 +33,8 @@ class JournalWriter:
     def __init__(self, path: Path | str) -> None:
         """Open `path` for appending: create it durably, cut off a torn last line, lock others out.
 
-        Raises JournalLocked where another process (or writer) has it open, JournalError where it cannot be
-        opened.
+        Raises JournalLocked where another process (or writer) has it open and still has it a second later,
+        JournalError where it cannot be opened. Blocks until then.
         """
         self.path = Path(path)
         self.dropped_bytes = 0
@@ -43,7 +47,7 @@ class JournalWriter:
         except OSError as error:
             raise JournalError(path, f"cannot open the journal {path}: {error.strerror}") from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
             found = os.fstat(self._descriptor).st_size
             self._size = _whole_bytes(self._descriptor, found)
             if self._size < found:
@@ -171,6 +175,20 @@ def _lines(path: Path, start: int) -> Iterator[bytes]:
         raise JournalError(path, f"cannot read the journal {path}: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock others out. Raises BlockingIOError where somebody else has done so, and goes on."""
+    until = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOCK_LOOK_S)
+        else:
+            return
 
 
 def _whole_bytes(descriptor: int, size: int) -> int:

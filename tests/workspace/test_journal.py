@@ -105,6 +105,18 @@ def test_a_full_disk_leaves_no_half_line(room: int) -> None:
         assert len(list(read(path))) == (2 if room < 31 else 3)
 
 
+def test_a_lock_that_is_let_go_at_once_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed run may hold its journal for a moment longer, by a child that was just being started: who opens it looks
+    again."""
+    path = tmp_path / "journal"
+    held = JournalWriter(path)
+    held.append(b"one")
+    monkeypatch.setattr("workspace.journal.time.sleep", lambda _: held.close())
+    with JournalWriter(path) as journal:
+        journal.append(b"two")
+    assert list(read(path)) == [b"one", b"two"]
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """While one process has the journal, another gets an error that says so; after it is killed, the way is
     free.
