@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
+from msgspec import structs
 
 from runtime.cli._options import (
     BudgetText,
     Constrain,
     LimitText,
     Model,
-    TurnTokens,
     Unsandboxed,
     Url,
     read_budget,
@@ -57,7 +57,10 @@ def rollout(
     budget: BudgetText = "",
     limit: LimitText = "",
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 makes all attempts alike.")] = 1.0,
-    turn_tokens: TurnTokens = 2048,
+    turn_tokens: Annotated[
+        int | None,
+        typer.Option("--turn-tokens", min=16, show_default="2048", help="The most tokens one turn may sample."),
+    ] = None,
     constrain: Constrain = False,
     unsandboxed: Unsandboxed = False,
     freeze: Annotated[
@@ -102,7 +105,8 @@ def rollout(
     The last line of the output is a JSON object: rollouts, failed ones, mean rewards, dead groups, tokens; tasks that
     leak; what was gone on from and what could not be. Such attempts come after all others in the file, and their
     directories are below replays and revived. Tasks and rewards that cannot be used are named on standard error, and
-    the rest goes on. Exits with 0, with 1 where every attempt failed, with 2 for bad input.
+    the rest goes on. --budget, --limit and --turn-tokens, where they are given, take the place of what tasks say of
+    that. Exits with 0, with 1 where every attempt failed, with 2 for bad input.
     """
     for name, value in (("--replays", replays), ("--revive", revive), ("--partial", partial_inputs)):
         if value and sequential:
@@ -129,15 +133,10 @@ def rollout(
     from runtime.rollouts.reward import Command
 
     to_stderr()
-    settings = Settings(
-        temperature=temperature,
-        turn_tokens=turn_tokens,
-        constrain=constrain,
-        unsandboxed=unsandboxed,
-        budget=allowance,
-        limits=limits,
-        seed=seed,
-    )
+    settings = Settings(temperature=temperature, constrain=constrain, unsandboxed=unsandboxed, seed=seed)
+    typed = {"budget": allowance if budget else None, "limits": limits if limit else None, "turn_tokens": turn_tokens}
+    own = {name: value for name, value in typed.items() if value is not None}
+    found = [structs.replace(task, settings={**task.settings, **own}) for task in found]
     collecting = partial(
         collect,
         rewards=[Command("check", check, unsandboxed=unsandboxed)] if check else [],

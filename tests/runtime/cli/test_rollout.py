@@ -67,6 +67,21 @@ def test_a_bad_task_is_named_and_the_rest_goes_on(
     assert len(list(read_rollouts(tmp_path / "o"))) == 2
 
 
+def test_what_is_typed_counts_over_what_tasks_say(
+    ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path
+) -> None:
+    """A budget on the command line is that of every attempt, whatever a task brought along; without one, tasks have
+    their own."""
+    lines = [json.loads(line) | {"settings": {"budget": {"turns": 1}}} for line in tasks.read_text().splitlines()]
+    tasks.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcomes = []
+    for name, options in (("a", ()), ("b", ("--budget", "turns=500"))):
+        ended = ramet("rollout", tasks, "--group", 2, "--out", tmp_path / name, "--url", server.url, *options)
+        assert ended.returncode == 0, ended.stderr
+        outcomes.append({rollout.head.outcome for rollout in read_rollouts(tmp_path / name)})
+    assert outcomes == [{"out_of_budget"}, {"finished"}]
+
+
 def test_in_sequence(ramet: Ramet, server: ScriptedServer, tasks: Path, tmp_path: Path) -> None:
     """The tasks of a project one after the other, and shuffled: slopes for both, and directories that can be kept."""
     out, keep = tmp_path / "out.jsonl", tmp_path / "kept"
