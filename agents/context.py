@@ -164,15 +164,17 @@ class Segment:
                 return segment
         return None
 
-    def shared_with(self, other: Segment) -> int:
-        """Length in tokens of the prefix that two paths have as the same segments."""
+    def shared_with(self, other: Segment | None) -> Segment | None:
+        """The last segment that two paths have in common, None where there is none."""
         mine: Segment | None = self
-        theirs: Segment | None = other
-        while mine is not None and theirs is not None and mine is not theirs:
+        theirs = other
+        while mine is not theirs:
+            if mine is None or theirs is None:
+                return None
             deeper = mine.depth - theirs.depth
             mine = mine.parent if deeper >= 0 else mine
             theirs = theirs.parent if deeper <= 0 else theirs
-        return mine.length if mine is theirs and mine is not None else 0
+        return mine
 
     def __repr__(self) -> str:
         return f"Segment({self.id}, {self.origin}, +{self.added} = {self.length}, t{self.turn})"

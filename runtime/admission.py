@@ -85,7 +85,7 @@ class Admission:
         ticket = Ticket(agent, head, grows)
         if (hold := self._holders.get(agent)) is not None:
             # After a rewind, or with a fresh context, what it held beyond is not needed: nobody waits for that room.
-            self._recount(hold, _shared(hold.head, head))
+            self._recount(hold, head.shared_with(hold.head))
         (self._seniors if agent in self._holders else self._newcomers)[agent] = ticket
         return ticket
 
@@ -245,13 +245,3 @@ class Admission:
             self._counts[segment.id] = count + 1
             if not count:
                 self.held += segment.added
-
-
-def _shared(one: Segment | None, other: Segment | None) -> Segment | None:
-    """The last segment that two paths have in common."""
-    while one is not other:
-        if one is not None and (other is None or one.depth >= other.depth):
-            one = one.parent
-        elif other is not None:
-            other = other.parent
-    return one

@@ -211,14 +211,17 @@ class Recorder:
             for name, head in heads.items()
             if not (self._ends_at(name, head) or (name in last and self._ends_at(name, last[name])))
         }
-        if not behind:
-            return
+        anew: set[str] = set()
         for name in behind:
-            self._history.forget(name)
+            with _where_possible():
+                self._history.forget(name)
+                anew.add(name)
+        if not anew:
+            return
         for record in records(self.layout):
-            if isinstance(record, Ended) or any(name in behind for name, _ in _tells(record)):
+            if isinstance(record, Ended) or any(name in anew for name, _ in _tells(record)):
                 for name, paragraph in self._told(record):
-                    if name in behind:
+                    if name in anew:
                         with _where_possible():
                             self._history.append(name, paragraph)
 

@@ -1,9 +1,10 @@
 """The readable record of a run: its task, and each agent's prompt, history and result, as Markdown files.
 
-Owns these files. Invariants: a history is only ever appended to, and has no gap: a paragraph that the disk refused
-comes before the next one, or nothing does; the other files are replaced at once, so a reader never sees half of one;
-no file stays open between calls, so ten thousand agents need no descriptors. Everything here can be rebuilt from the
-journal, therefore nothing is synced and nothing reads it back. It does not know what a turn is.
+Owns these files. Invariants: a history is only ever appended to, until it is forgotten whole, and has no gap: a
+paragraph that the disk refused comes before the next one, or nothing does; the other files are replaced at once, so a
+reader never sees half of one; no file stays open between calls, so ten thousand agents need no descriptors. Everything
+here can be rebuilt from the journal, therefore nothing is synced, and all that is read back is whether something is
+missing. It does not know what a turn is.
 
 Text that a model wrote is made harmless first: these are the files that people print to their terminals.
 """
@@ -58,8 +59,12 @@ class History:
 
     def forget(self, agent: str) -> None:
         """Take the agent's history away, to be written anew."""
-        self._owed.pop(self._layout.history(agent), None)
-        self._layout.history(agent).unlink(missing_ok=True)
+        path = self._layout.history(agent)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordFailed(path, f"cannot take away {path}: {error.strerror}") from error
+        self._owed.pop(path, None)
 
     def _append(self, path: Path, text: str, *, begins: bool = False) -> None:
         owed = self._owed.pop(path, "")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from workspace._decoding import NOT_JSON
+from workspace._disk import replace_file
 from workspace.errors import CommandRefused, RecordFailed
 from workspace.layout import RunLayout
 
@@ -40,7 +42,7 @@ def note_system(layout: RunLayout, system: System) -> None:
     note = _Note(str(system.root), str(system.workdir), dict(system.environment))
     path = layout.root / _NAME
     try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(note)) + b"\n")
+        replace_file(path, msgspec.json.format(msgspec.json.encode(note)) + b"\n")
     except OSError as error:
         raise RecordFailed(path, f"{path}: cannot be written: {error.strerror}") from error
 
@@ -55,7 +57,7 @@ def noted_system(layout: RunLayout) -> System | None:
         note = msgspec.json.decode(path.read_bytes(), type=_Note)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise CommandRefused(path, f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not Path(note.root).is_dir():
         raise CommandRefused(path, f"{path}: root: {note.root} is gone, and this run's commands ran on it")

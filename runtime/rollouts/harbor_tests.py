@@ -21,7 +21,7 @@ import msgspec
 
 from runtime.rollouts.reward import sandbox_of
 from runtime.rollouts.schema import Rollout, Term
-from workspace import Mount, Sandbox
+from workspace import NOT_JSON, Mount, Sandbox
 
 __all__ = ["SCRIPT", "VERIFIER_S", "HarborTests"]
 
@@ -109,7 +109,7 @@ def _verdict(logs: Path) -> dict[str, float]:
 def _several(said: str) -> dict[str, float]:
     try:
         read = msgspec.json.decode(said, type=float | bool | dict[str, float | bool])
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except NOT_JSON as error:
         raise ValueError(f"reward.json: {error}") from error
     scores = read if isinstance(read, dict) else {"reward": read}
     if not scores:

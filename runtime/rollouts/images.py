@@ -34,7 +34,7 @@ import platformdirs
 from anyio import to_thread
 from anyio.abc import ByteReceiveStream, Process
 
-from workspace import FileError, System, unpack
+from workspace import NOT_JSON, FileError, System, unpack
 
 __all__ = ["BUILD_S", "Image", "ImageFailed", "Images", "NoBuilder", "builder", "images_directory"]
 
@@ -45,7 +45,7 @@ END_S = 10.0  # for a builder to clean up after itself once it is told to stop
 EXPORT_END_S = 2.0  # between the end of an archive and that of who wrote it
 REMOVE_S = 30.0  # to remove a container
 AT_ONCE = 2  # images that are made at the same time
-# Bounds on what an archive may do to the disk. The largest images of common benchmarks are near 20 GB.
+# Bounds on what an archive may do to the disk: chosen, not measured.
 MOST_BYTES = 64 << 30
 MOST_ENTRIES = 5_000_000
 _TAIL_BYTES = 8192
@@ -204,7 +204,7 @@ class _Maker:
         await self._run("image", "inspect", name, of=f"{name} cannot be looked at", output=said.extend)
         try:
             return msgspec.json.decode(said, type=list[_Inspected])[0]
-        except (msgspec.DecodeError, IndexError) as error:
+        except (*NOT_JSON, IndexError) as error:
             raise ImageFailed(f"{name} cannot be looked at: {error}") from error
 
     async def _unpacked(self, name: str, root: Path) -> None:

@@ -51,7 +51,7 @@ def test_shared_prefix(tree: list[Segment]) -> None:
     for a in tree:
         for b in tree:
             common = [x for x in a.path() if x in set(b.path())]
-            assert a.shared_with(b) == b.shared_with(a) == (common[0].length if common else 0)
+            assert a.shared_with(b) is b.shared_with(a) is (common[0] if common else None)
 
 
 def test_a_checkpoint_is_the_end_of_what_a_turn_was_told() -> None:

@@ -56,6 +56,14 @@ def test_a_history_has_no_gap(layout: RunLayout) -> None:
     assert layout.history("a1").read_text() == "# a1\n\none\n\ntwo\n\nthree\n"
 
 
+def test_a_history_that_cannot_be_forgotten_stays(layout: RunLayout) -> None:
+    """Whoever writes it anew is told, and does not write it twice."""
+    layout.history("a1").mkdir(parents=True)
+    with pytest.raises(RecordFailed, match="take away"):
+        History(layout).forget("a1")
+    History(layout).forget("a2")  # there is none
+
+
 def test_prompt_result_and_task_are_replaced_whole(layout: RunLayout) -> None:
     """A second result takes the place of the first, leaving no other file; the task keeps every byte it came
     with.
