@@ -27,7 +27,8 @@ WINDOW = 32
 PATIENCE = 64
 # Turns that the first holders are expected to take, before any has ended: a short life of an agent.
 FIRST_TURNS = 4
-# How fast the expected growth of a holder follows what holders really grew by: a tenth of each that ends.
+# How fast the expected growth of a holder follows what holders really grew by: the mean of the first ten that end, then
+# a tenth of each.
 LEARNING = 0.1
 
 
@@ -63,11 +64,14 @@ class Admission:
         self.held = 0
         self.running = 0  # tokens that running turns may still add
         self.preempted = 0  # how often an idle junior lost its room
+        self.lost: set[str] = set()  # who lost it, until somebody has told the engine (and emptied this)
         self._holders: dict[str, _Hold] = {}  # eldest first
         self._counts: dict[int, int] = {}  # holders whose path has the segment
         self._seniors: dict[str, Ticket] = {}  # holders that ask
         self._newcomers: dict[str, Ticket] = {}  # in the order they came
+        self._began: dict[str, int] = {}  # of agents that lost their room: where they began all the same
         self._growth: float | None = None
+        self._lives = 0  # that ended, and told how much holders grow
         self._admitted = 0
 
     @property
@@ -121,6 +125,7 @@ class Admission:
     def left(self, agent: str) -> None:
         """The agent waits for others, or is no more: its context may be evicted."""
         self.withdraw(agent)
+        self._began.pop(agent, None)
         hold = self._holders.pop(agent, None)
         if hold is None:
             return
@@ -128,7 +133,8 @@ class Admission:
         if hold.head is not None:
             grown = max(0, hold.head.length - hold.began)
             before = self._growth if self._growth is not None else float(grown)
-            self._growth = before + LEARNING * (grown - before)
+            self._lives += 1
+            self._growth = before + max(LEARNING, 1 / self._lives) * (grown - before)
         self._recount(hold, None)
 
     # -- the rest -------------------------------------------------------------------------------------------
@@ -161,7 +167,8 @@ class Admission:
             first.passed += 1
         self._admitted += 1
         hold = self._holders[ticket.agent] = _Hold(self._admitted)
-        hold.began = ticket.head.length
+        hold.began = self._began.pop(ticket.agent, ticket.head.length)
+        self.lost.discard(ticket.agent)
         self._start(hold, ticket)
         return ticket
 
@@ -208,7 +215,10 @@ class Admission:
 
     def _preempt(self, agent: str) -> None:
         self.preempted += 1
-        self._recount(self._holders.pop(agent), None)
+        self.lost.add(agent)
+        hold = self._holders.pop(agent)
+        self._began[agent] = hold.began
+        self._recount(hold, None)
         if (ticket := self._seniors.pop(agent, None)) is not None:
             ticket.passed = PATIENCE  # it was in before: it goes before those who never were
             self._newcomers = {agent: ticket, **self._newcomers}

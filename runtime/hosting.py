@@ -46,9 +46,6 @@ from workspace import BranchFailed, FileTree, Sandbox, harmless_name
 
 __all__ = ["Hosting"]
 
-# How long the engine gets to forget a session once its agent is leaving: it is a courtesy to the cache.
-RELEASE_SECONDS = 5.0
-
 
 class Hosting:
     """The `Host` of one run's agents, whose tasks are children of `group`.
@@ -70,7 +67,6 @@ class Hosting:
         project: str,
         patience_s: float,
     ) -> None:
-        self._engine = engine
         self._recorder = recorder
         self._group = group
         self._settings = settings
@@ -328,9 +324,7 @@ class Hosting:
                 if await self._settle(agent):
                     await live(agent, self)
             finally:
-                self.turns.park(agent)
-                with anyio.move_on_after(RELEASE_SECONDS, shield=True):
-                    await self._engine.release(self.turns.session(agent))
+                await self.turns.leave(agent)
                 agent.head.forget_json(agent.base.parent)
 
     async def _settle(self, agent: Agent) -> bool:

@@ -31,6 +31,8 @@ __all__ = ["LEAST_TURN_TOKENS", "Taken", "Turns"]
 LEAST_TURN_TOKENS = 16
 # An engine that ends a request before its first token, again and again, is not going to get better by being asked.
 EMPTY_TURNS = 4
+# How long the engine gets to forget what an agent held: it is a courtesy to the cache.
+RELEASE_SECONDS = 5.0
 
 
 class Taken(enum.Enum):
@@ -131,7 +133,7 @@ class Turns:
         """End the agent's generation, if there is one, keeping what it has sampled; return when that is recorded."""
         if agent.id in self._generating:
             quiet = self._quiet.setdefault(agent.id, anyio.Event())
-            await self._engine.interrupt(self.session(agent))
+            await self._engine.interrupt(self._session(agent.id))
             await quiet.wait()
 
     def park(self, agent: Agent) -> None:
@@ -140,9 +142,20 @@ class Turns:
         if gate is not None:
             gate.leave(agent.id)
 
-    def session(self, agent: Agent) -> str:
-        """The engine's name for what the agent holds."""
-        return f"{self._recorder.state.run}-{agent.id}"
+    async def leave(self, agent: Agent) -> None:
+        """The agent takes no more turns: the engine lets go of its KV before others get the room. Bounded, shielded."""
+        try:
+            await self._let_go(agent.id, shield=True)
+        finally:
+            self.park(agent)
+
+    async def _let_go(self, agent: str, *, shield: bool) -> None:
+        with anyio.move_on_after(RELEASE_SECONDS, shield=shield):
+            await self._engine.release(self._session(agent))
+
+    def _session(self, agent: str) -> str:
+        """The engine's name for what an agent holds."""
+        return f"{self._recorder.state.run}-{agent}"
 
     async def _reserved(self, agent: Agent, account: Account, tokens: int) -> int:
         """Set tokens aside for a turn; 0 when the budget is used up, which what others have set aside does not make it.
@@ -175,7 +188,7 @@ class Turns:
             agent.activity = "generating"
             try:
                 prompt = agent.head
-                reply = await self._engine.generate(prompt, sampling, session=self.session(agent))
+                reply = await self._engine.generate(prompt, sampling, session=self._session(agent.id))
                 if reply.finish is FinishReason.ABORT and reply.tokens[-1:] in self._stops:
                     # Aborted as it sampled its last token (SGLang 0.5.21): to go on would be to sample past its end.
                     reply = structs.replace(reply, finish=FinishReason.STOP)
@@ -220,6 +233,8 @@ class Turns:
                 f"a context of {agent.head.length} tokens does not fit the pool of {self._capacity.pool_tokens}"
             )
         try:
+            while gate.admission.lost:  # what is still referenced would be kept at the expense of who has room
+                await self._let_go(gate.admission.lost.pop(), shield=False)
             yield gate
         finally:
             gate.admission.ended(agent.id, agent.head)
@@ -238,7 +253,7 @@ class Turns:
             gate.warming[trunk.id] = done = anyio.Event()
             try:
                 agent.activity = "warming"
-                cached = await self._engine.warm(trunk, session=self.session(agent))
+                cached = await self._engine.warm(trunk, session=self._session(agent.id))
                 self._recorder.commit(
                     Warmed(agent=agent.id, segment=trunk.id, prompt_tokens=trunk.length, cached_tokens=cached)
                 )

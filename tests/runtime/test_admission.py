@@ -81,6 +81,45 @@ def test_a_senior_takes_the_room_of_an_idle_junior() -> None:
     assert names(admission)[0] == "b"
 
 
+def test_who_lost_its_room_is_named_until_it_has_it_again() -> None:
+    """The engine has to be told whose KV is not worth keeping; who is back before that is not named any more."""
+    tree, admission = Tree(), Admission(220)
+    heads = {name: tree.grow(None, 90) for name in "ab"}
+    for name, head in heads.items():
+        admission.ask(name, head, 5)
+        admission._growth = 0.0
+        assert names(admission) == [name]
+        admission.ended(name, head)
+    admission.ask("a", longer := tree.grow(heads["a"], 50), 5)
+    assert names(admission) == ["a"]
+    assert admission.lost == {"b"}
+    admission.ended("a", longer)
+    admission.left("a")
+    admission.ask("b", heads["b"], 5)
+    assert names(admission) == ["b"]
+    assert admission.lost == set()
+
+
+def test_the_first_life_that_ends_replaces_the_guess() -> None:
+    """What holders really grow by counts from the first on, all of a life that lost its room in between included."""
+    tree, admission = Tree(), Admission(1_000)
+    admission.ask("a", head := tree.grow(None, 100), 50)
+    assert names(admission) == ["a"]  # guessed: four turns of 50
+    admission.ended("a", head := tree.grow(head, 300))
+    admission._preempt("a")
+    admission.ask("a", head, 50)
+    assert names(admission) == ["a"]
+    admission.ended("a", tree.grow(head, 50))
+    admission.left("a")
+    admission.ask("b", tree.grow(None, 300), 50)
+    assert names(admission) == ["b"]  # and will grow by 350, as a did
+    admission.ask("c", tree.grow(None, 350), 50)
+    assert names(admission) == []  # with the guess of 200 there was room
+    admission.withdraw("c")
+    admission.ask("d", tree.grow(None, 300), 50)
+    assert names(admission) == ["d"]
+
+
 def test_what_can_never_fit_is_refused() -> None:
     """A context larger than the pool is not kept waiting for ever."""
     tree, admission = Tree(), Admission(100)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -15,6 +18,7 @@ from runtime.budget import Budget
 from runtime.recorder import load
 from runtime.records import Settings
 from runtime.swarm import Swarm
+from runtime.turns import Turns
 from runtime.view import Times, nested
 from tests.runtime.test_swarm import last_told, snapshot
 from tests.support import answer, call, ledgers, scripted, survey, tiny_chat
@@ -373,20 +377,32 @@ async def test_a_cold_trunk_is_computed_once(tmp_path: Path) -> None:
     assert computed <= cut.length + own + len(copies)
 
 
-async def test_more_agents_than_the_pool_holds(tmp_path: Path) -> None:
-    """Swarms that want four times the pool finish, and nothing is computed twice that need not be."""
+@pytest.mark.parametrize("seed", range(4))
+async def test_more_agents_than_the_pool_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Swarms that want four times the pool finish, and hardly anything is computed twice, whoever is how slow."""
+    rng = random.Random(seed)
 
     def decide(text: str) -> str:
         return call("finish", result="ok") if turns(text) >= 4 else call("calc", expression=f"{turns(text)}+1")
 
+    def dawdling(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def slower(*args: object, **options: object) -> object:
+            for _ in range(rng.choice((0, 0, 0, 5, 20, 80))):
+                await checkpoint()
+            return await method(*args, **options)
+
+        return slower
+
     engine = scripted(decide, pool_tokens=4000)
-    settings = Settings(turn_tokens=100)
-    async with Swarm(engine, tmp_path, settings=settings) as swarm:
+    monkeypatch.setattr(engine, "generate", dawdling(engine.generate))
+    monkeypatch.setattr(Turns, "take", dawdling(Turns.take))
+    async with Swarm(engine, tmp_path, settings=Settings(turn_tokens=100)) as swarm:
         agents = [await swarm.start(f"{n} " * 350) for n in range(16)]
         for agent in agents:
             assert (await agent.result()).text == "ok"
     assert swarm.statistics().recompute_ratio <= 1.15
     assert engine.tree.evicted > 0
+    assert engine.tree.sessions == 0
 
 
 async def test_a_resumed_fork_waits_for_the_same_copies(tmp_path: Path) -> None:
