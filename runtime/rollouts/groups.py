@@ -19,6 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec import structs
 
 from runtime.rollouts.credit import Attempt, Role, attempts, role_of
 from runtime.rollouts.schema import Rollout
@@ -148,9 +149,13 @@ def examine(
 ) -> Group:
     """The report on the rollouts of one group, of which there is at least one. A leaf succeeds above `success`.
 
+    Where no attempt has a term nothing was graded, and nothing is dead; where some have, the others earned 0.
+
     Raises ValueError for several groups.
     """
     found = attempts(group)
+    if not any(one.head.terms for one in group):
+        found = [structs.replace(one, stakes=(), out=one.out or "not graded") for one in found]
     taking = [one for one in found if one.stakes]
     dead = [*_dead_task(taking), *_dead_roles(taking, by), *_dead_forks(taking)]
     splitting = any(one.level is Level.TASK for one in dead)

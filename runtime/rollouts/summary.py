@@ -2,7 +2,8 @@
 
 Owns the count, in the memory of one number an attempt: which groups are dead as a whole can be said from these; of
 what roles and at which forks, where whole groups are given (`add_group`). Invariants: an attempt that failed or has no
-score is counted and is in no mean; attempts that went on from others, or that were given a part of their input, are
+score is counted and is in no mean; one without terms earned 0 where another of its group has some (a sum of nothing),
+and is not graded where none has; attempts that went on from others, or that were given a part of their input, are
 counted apart, and what was given back is no token of theirs; the order in which attempts come changes nothing. Knows no
 files.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from runtime.rollouts.collect import GIVEN, GIVEN_BACK, ORDER, POSITION, SHUFFLED
 from runtime.rollouts.credit import REPLAYS, REPLAYS_DECISION, attempt, rewards
@@ -24,11 +26,9 @@ __all__ = ["Summary", "reward_of", "slope", "tokens_of", "value_of"]
 
 
 def reward_of(rollout: Rollout) -> float | None:
-    """What the root earned; None where that is not known: it failed, nothing graded it, or a term has no score."""
+    """What the root earned; None where that is not known: it failed, or a term has no score. Without terms it is 0."""
     head = rollout.head
-    if head.error or not head.terms or not head.members:
-        return None
-    return rewards(head).get(head.members[0].id)
+    return None if head.error or not head.members else rewards(head).get(head.members[0].id)
 
 
 def value_of(rollout: Rollout) -> float | None:
@@ -37,7 +37,7 @@ def value_of(rollout: Rollout) -> float | None:
     It is the root's reward where all terms are shared by all.
     """
     one = attempt(rollout)
-    return one.value if one.stakes and rollout.head.terms else None
+    return one.value if one.stakes else None
 
 
 def tokens_of(rollout: Rollout) -> tuple[int, int]:
@@ -57,6 +57,13 @@ def slope(points: Sequence[tuple[int, float]]) -> float | None:
     return across / math.fsum((x - mean_x) ** 2 for x, _ in points)
 
 
+class _Earned(NamedTuple):
+    """What an attempt of a group earned, if that group is graded and it is known."""
+
+    group: str
+    reward: float | None
+
+
 class Summary:
     """Counts rollouts."""
 
@@ -66,37 +73,41 @@ class Summary:
         self.unique_tokens = 0
         self.flat_tokens = 0
         self.sampled_tokens = 0
-        self._rewards: defaultdict[str, list[float | None]] = defaultdict(list)  # of roots, by group
-        self._values: defaultdict[str, list[float | None]] = defaultdict(list)  # of attempts, by group
+        self._graded: set[str] = set()  # groups in which an attempt has terms
+        self._rewards: defaultdict[str, list[_Earned]] = defaultdict(list)  # of roots, by group
+        self._values: defaultdict[str, list[_Earned]] = defaultdict(list)  # of attempts, by group
         self.dead_roles: list[str] = []
         self.dead_forks = 0
-        self._replays: defaultdict[tuple[str, str], list[float | None]] = defaultdict(list)  # by rollout and decision
-        self._revived: defaultdict[str, list[float | None]] = defaultdict(list)  # by point
+        self._replays: defaultdict[tuple[str, str], list[_Earned]] = defaultdict(list)  # by rollout and decision
+        self._revived: defaultdict[str, list[_Earned]] = defaultdict(list)  # by point
         self._leaks = Leaks()
         self._left: dict[str, list[Left]] = {}
-        self._points: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)  # by order: position and reward
+        self._points: defaultdict[str, list[tuple[int, _Earned]]] = defaultdict(list)  # by order: position and reward
 
     def add(self, rollout: Rollout) -> None:
         """Count one."""
-        head, reward = rollout.head, reward_of(rollout)
+        head = rollout.head
+        reward, value = _Earned(head.group, reward_of(rollout)), _Earned(head.group, value_of(rollout))
         unique, flat = tokens_of(rollout)
         self.rollouts += 1
         self.failed += bool(head.error)
         self.unique_tokens += unique
         self.flat_tokens += flat
         self.sampled_tokens += sum(sum(edge.sampled) for edge in rollout.edges) - int(head.info.get(GIVEN_BACK, 0))
+        if head.terms:
+            self._graded.add(head.group)
         if REPLAYS in head.info:
-            self._replays[head.info[REPLAYS], head.info[REPLAYS_DECISION]].append(value_of(rollout))
+            self._replays[head.info[REPLAYS], head.info[REPLAYS_DECISION]].append(value)
             return
         if REVIVES in head.info:
-            self._revived[head.info[REVIVES]].append(value_of(rollout))
+            self._revived[head.info[REVIVES]].append(value)
             return
         self._leaks.add(rollout)
         if INPUT in head.info:
             return
         self._rewards[head.group].append(reward)
-        self._values[head.group].append(value_of(rollout))
-        if reward is not None and ORDER in head.info:
+        self._values[head.group].append(value)
+        if ORDER in head.info:
             self._points[head.info[ORDER]].append((int(head.info[POSITION]), reward))
 
     def add_group(self, group: Sequence[Rollout]) -> None:
@@ -111,13 +122,13 @@ class Summary:
 
     def figures(self) -> dict[str, object]:
         """Everything, as JSON takes it. A group is dead where two or more have a value, and all the same."""
-        known = {name: _known(group) for name, group in sorted(self._rewards.items())}
+        known = {name: self._known(group) for name, group in sorted(self._rewards.items())}
         out: dict[str, object] = {
             "rollouts": self.rollouts,
             "failed": self.failed,
-            "unscored": sum(r is None for group in self._rewards.values() for r in group),
+            "unscored": self._unknown(self._rewards.values()),
             "mean_reward": {name: _mean(group) for name, group in known.items()},
-            "dead_groups": [name for name, group in sorted(self._values.items()) if _dead(_known(group))],
+            "dead_groups": [name for name, group in sorted(self._values.items()) if _dead(self._known(group))],
             "dead_roles": sorted(self.dead_roles),
             "dead_forks": self.dead_forks,
             "unique_tokens": self.unique_tokens,
@@ -125,37 +136,42 @@ class Summary:
             "sampled_tokens": self.sampled_tokens,
         }
         if self._points:
-            out["slope"] = {order: _rounded(slope(sorted(self._points[order]))) for order in (GIVEN, SHUFFLED)}
+            out["slope"] = {order: _rounded(slope(self._known_points(order))) for order in (GIVEN, SHUFFLED)}
         if self._replays or "replays" in self._left:
             out["replays"] = {
                 "decisions": len(self._replays),
-                "mean_value": {f"{one} {at}": _mean(_known(got)) for (one, at), got in sorted(self._replays.items())},
-                **_counted(self._replays.values(), self._left.get("replays", ())),
+                "mean_value": {
+                    f"{one} {at}": _mean(self._known(got)) for (one, at), got in sorted(self._replays.items())
+                },
+                **self._counted(self._replays.values(), self._left.get("replays", ())),
             }
         if self._revived or "revived" in self._left:
             out["revived"] = {
-                "values": {point: _known(got) for point, got in sorted(self._revived.items())},
-                "still_dead": [point for point, got in sorted(self._revived.items()) if _dead(_known(got))],
-                **_counted(self._revived.values(), self._left.get("revived", ())),
+                "values": {point: self._known(got) for point, got in sorted(self._revived.items())},
+                "still_dead": [point for point, got in sorted(self._revived.items()) if _dead(self._known(got))],
+                **self._counted(self._revived.values(), self._left.get("revived", ())),
             }
         if (partial := self._leaks.figures()) is not None:
             out["partial"] = partial
         return out
 
+    def _known(self, earned: Iterable[_Earned]) -> list[float]:
+        return sorted(one.reward for one in earned if one.reward is not None and one.group in self._graded)
 
-def _known(rewards: Sequence[float | None]) -> list[float]:
-    return sorted(reward for reward in rewards if reward is not None)
+    def _known_points(self, order: str) -> list[tuple[int, float]]:
+        return sorted((at, reward) for at, one in self._points[order] for reward in self._known([one]))
+
+    def _unknown(self, groups: Iterable[Sequence[_Earned]]) -> int:
+        return sum(len(group) - len(self._known(group)) for group in groups)
+
+    def _counted(self, groups: Collection[Sequence[_Earned]], left: Sequence[Left]) -> dict[str, object]:
+        why = {one.point: one.why for one in left}
+        return {"attempts": sum(map(len, groups)), "unscored": self._unknown(groups), "left": why}
 
 
 def _dead(known: Sequence[float]) -> bool:
     """Whether two or more have a reward, and all the same."""
     return len(known) > 1 and known[-1] - known[0] <= SAME
-
-
-def _counted(attempts: Iterable[Sequence[float | None]], left: Sequence[Left]) -> dict[str, object]:
-    each = [reward for got in attempts for reward in got]
-    without = sum(reward is None for reward in each)
-    return {"attempts": len(each), "unscored": without, "left": {one.point: one.why for one in left}}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -69,6 +69,15 @@ def test_what_takes_no_part_is_reported() -> None:
     assert (report.attempts, report.out, report.unscored) == (2, {"dropped: leaked": 2}, 1)
 
 
+def test_a_group_without_any_term_is_not_graded() -> None:
+    """Nothing is dead in it; once one attempt has a term, the others earned the sum of nothing."""
+    bare = [Growing(f"r{number}").done() for number in range(2)]
+    report = examine(bare)
+    assert (report.attempts, report.out, report.dead) == (0, {"not graded": 2}, ())
+    report = examine([*bare, attempt("r2", 0.0)])
+    assert [(one.level, one.count, one.reward) for one in report.dead][:1] == [(Level.TASK, 3, 0.0)]
+
+
 def test_terms_that_would_split_it() -> None:
     """Those that differ, if they have no weight yet as well, before plain measures."""
     report = examine([attempt("r0", 1.0, cites=0.5, polite=1.0), attempt("r1", 1.0, cites=0.9, polite=1.0)])
