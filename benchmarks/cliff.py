@@ -27,6 +27,7 @@ from agents.chat import Chat
 from agents.context import Segment
 from runtime import Budget, Settings, SGLang, Swarm
 from runtime.engine._http import Http
+from runtime.engine.around import EngineAround
 from runtime.engine.base import Capacity, Generation, Sampling
 from runtime.engine.server import Server, ServerOptions, managed_server
 from tests.runtime.engine.random_model import write_random_model
@@ -36,25 +37,20 @@ SAMPLED = 48  # tokens a turn
 TIMES = (1, 2, 4)
 
 
-class Plain:
+class Plain(EngineAround):
     """The engine without stop tokens, so that every turn samples as many tokens, and with a pool as large as said."""
 
     def __init__(self, engine: SGLang, pool_tokens: int | None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._pool_tokens = pool_tokens
-        self.release = engine.release
-        self.interrupt = engine.interrupt
-        self.warm = engine.warm
-        self.worker = engine.worker
-        self.healthy = engine.healthy
 
     async def generate(self, context: Segment, sampling: Sampling, *, session: str) -> Generation:
         """See Engine.generate."""
-        return await self._engine.generate(context, structs.replace(sampling, stop_token_ids=()), session=session)
+        return await self.inner.generate(context, structs.replace(sampling, stop_token_ids=()), session=session)
 
     async def capacity(self) -> Capacity:
         """See Engine.capacity."""
-        capacity = await self._engine.capacity()
+        capacity = await self.inner.capacity()
         return capacity if self._pool_tokens is None else structs.replace(capacity, pool_tokens=self._pool_tokens)
 
 

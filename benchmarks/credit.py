@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from runtime.rollouts.credit import ESTIMATORS, replaying, rows, segment
@@ -97,7 +98,7 @@ def main() -> None:
     group += [attempt(f"replay{at}", 1, rng, replaying("large", at, TOKENS // 2)) for at in range(4)]
     out: dict[str, object] = {"benchmark": "credit", "segments": len(large.edges), "leaves": len(large.head.leaves)}
     for name, estimate in ESTIMATORS.items():
-        out[f"{name}_ms"] = round(milliseconds(arguments.rounds, lambda estimate=estimate: estimate(group)), 1)
+        out[f"{name}_ms"] = round(milliseconds(arguments.rounds, partial(estimate, group)), 1)
     credit = segment(group)[0]
     out["rows"] = count = sum(1 for _ in rows(large, credit))
     spent = milliseconds(arguments.rounds, lambda: [None for _ in rows(large, credit)])

@@ -50,7 +50,8 @@ def throughput(layout: RunLayout, letters: int) -> float:
 
 async def latencies(layout: RunLayout, waiting: int, letters: int) -> list[float]:
     """Seconds from a letter's date to the moment at which its agent has it."""
-    post, found = Post(layout), []
+    post = Post(layout)
+    found: list[float] = []
     names = [f"w{n}" for n in range(waiting)]
     events = {name: anyio.Event() for name in names}
     stop = anyio.Event()

@@ -210,9 +210,10 @@ def case(kind: str, numbers: list[int]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as place:
         directory = Path(place)
         if kind == "live":
-            return anyio.run(live, *numbers, directory)
+            agents, wide, deep = numbers
+            return anyio.run(live, agents, wide, deep, directory)
         if kind == "flat":
-            return anyio.run(flat, *numbers, directory)
+            return anyio.run(flat, numbers[0], directory)
         layout = RunLayout.create(directory)
         written = write_journal(layout, *numbers)  # line by line: it adds nothing to the most memory
         return {"records": numbers[0], "MB": round(written / 1e6, 1)} | anyio.run(resume, layout)

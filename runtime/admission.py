@@ -201,9 +201,13 @@ class Admission:
         )
 
     def _learn_at_least(self, hold: _Hold) -> None:
-        """A holder that had to take a junior's room shows that holders grow by more than was expected."""
+        """A holder that had to take a junior's room shows that holders grow by more than was expected.
+
+        While none has ended it is taken to be half way: of a life that is under way no more is known.
+        """
         if hold.head is not None and self._growth is not None:
-            self._growth = max(self._growth, float(hold.head.length - hold.began))
+            grown = float(hold.head.length - hold.began)
+            self._growth = max(self._growth, grown if self._lives else 2 * grown)
 
     def _idle_junior(self, senior: str) -> str | None:
         for name in reversed(self._holders):
