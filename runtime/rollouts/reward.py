@@ -20,6 +20,8 @@ import anyio.to_thread
 import structlog
 from msgspec import structs
 
+from runtime.recorder import records
+from runtime.records import Opened
 from runtime.rollouts.schema import Member, Rollout, Term
 from workspace import RAMET, CommandRefused, Mount, RunLayout, Sandbox, noted_system
 
@@ -120,19 +122,23 @@ def sandbox_of(
     environment: Mapping[str, str] = {},
     unsandboxed: bool = False,
 ) -> Sandbox:
-    """A sandbox in which an attempt can be graded: on the system on which it ran, its record read-only.
+    """A sandbox in which an attempt can be graded: on the system and with the limits with which it ran, its record
+    read-only.
 
-    Raises CommandRefused where that system is gone.
+    Raises CommandRefused where that system is gone, JournalError where the record cannot be read.
     """
     directory = directory.resolve()
     record = directory / RAMET
     known = rollout.head.run and (record / rollout.head.run).is_dir()
+    layout = RunLayout(directory, rollout.head.run) if known else None
+    header = next(records(layout), None) if layout is not None else None
     return Sandbox(
         directory,
         record=record if record.is_dir() else None,
         mounts=mounts,
         environment=environment,
-        system=noted_system(RunLayout(directory, rollout.head.run)) if known else None,
+        limits=header.settings.limits if isinstance(header, Opened) else None,
+        system=noted_system(layout) if layout is not None else None,
         unsandboxed=unsandboxed,
     )
 

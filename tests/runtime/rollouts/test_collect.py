@@ -19,11 +19,12 @@ from runtime.engine.base import EngineUnavailable, FinishReason, Generation
 from runtime.engine.scripted import ScriptedEngine
 from runtime.records import Settings
 from runtime.rollouts.collect import ORDER, POSITION, Collector, collect, planned
-from runtime.rollouts.reward import Function
+from runtime.rollouts.reward import Command, Function
 from runtime.rollouts.schema import Rollout, verify
 from runtime.rollouts.summary import Summary, reward_of, slope, tokens_of
 from runtime.rollouts.tasks import Task
 from tests.support import call, scripted, survey, tiny_chat
+from workspace import Limits
 
 pytestmark = pytest.mark.anyio
 HOT = Settings(temperature=1.0)
@@ -40,6 +41,16 @@ async def everything(collected: Collector) -> list[Rollout]:
     """All rollouts of a collection, in the order of its plan."""
     rollouts = {planned(rollout): rollout async for rollout in collected}
     return [rollouts[key] for key in collected.plan]
+
+
+@pytest.mark.parametrize(("limits", "earned"), [(Limits(), 1.0), (Limits(file_bytes=1_000), 0.0)])
+async def test_an_attempt_is_graded_with_the_limits_it_ran_with(tmp_path: Path, limits: Limits, earned: float) -> None:
+    """A command that grades has those of the run, not the defaults."""
+    task = Task(id="t", prompt="p", rewards=(Command("written", "head -c 5000 /dev/zero > much"),))
+    settings = structs.replace(HOT, limits=limits)
+    engine = scripted(lambda text: call("finish", result="ok"))
+    async with collect([task], group=2, engine=engine, settings=settings, directory=tmp_path) as collected:
+        assert [reward_of(rollout) for rollout in await everything(collected)] == [earned] * 2
 
 
 async def test_each_attempt_is_a_rollout(tmp_path: Path) -> None:
