@@ -23,7 +23,7 @@ from agents.context import Origin, Segment
 from agents.host import ToolRefused
 from agents.tools import TOOLS, read_call
 from agents.tools.calc import calculate
-from runtime.cli._options import read_budget, read_task
+from runtime.cli._options import read_budget, read_limits, read_task
 from runtime.errors import BadInput
 from runtime.recorder import load
 from tests.support import SPECIAL, STRUCTURAL, tiny_chat, tiny_model
@@ -268,8 +268,8 @@ def read_task_file(data: bytes) -> None:
 
 
 def read_words(text: str) -> None:
-    """What people type for a task and for a budget is taken, or bad input."""
-    for read in (read_task, read_budget):
+    """What people type for a task, a budget and limits is taken, or bad input."""
+    for read in (read_task, read_budget, read_limits):
         try:
             read(text)
         except BadInput:
@@ -277,7 +277,7 @@ def read_words(text: str) -> None:
 
 
 WORDS = [
-    "sampled_tokens", "turns", "seconds", "depth", "agents", "=", ",", "none", "1", "-1", "1e9", "inf", "nan", "٣", "9" * 30,
+    "sampled_tokens", "turns", "seconds", "depth", "agents", "memory", "cpu", "file", "=", ",", "none", "1", "-1", "1e9", "4G", "8t", "inf", "nan", "٣", "9" * 30,
 ]  # fmt: skip
 BUDGET = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=8).map("".join)
 
