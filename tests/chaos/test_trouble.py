@@ -52,11 +52,11 @@ async def test_an_open_circuit_is_said() -> None:
         nothing_left(),
         chaos(server),
         chaos(well),
-        SGLang.connect(server.url, attempts=4) as engine,
+        SGLang.connect(server.url, attempts=2) as engine,
         SGLang.connect(well.url) as other,
         Fleet([engine, other], ["one", "two"]) as fleet,
     ):
-        for number in range(3):
+        for number in range(6):
             assert engine.trouble() == fleet.trouble() == ""
             with pytest.raises(EngineUnavailable, match="failed with 50"):
                 await _ask(engine, number)
@@ -68,7 +68,7 @@ async def test_an_open_circuit_is_said() -> None:
         assert fleet.trouble() == f"one: {trouble}"
         server.share = 0
         with anyio.fail_after(20):
-            await _ask(engine, 4)
+            await _ask(engine, 6)
         assert engine.trouble() == fleet.trouble() == ""
         nothing_held(engine)
 
@@ -83,7 +83,7 @@ async def test_an_open_circuit_is_seen_in_the_tree(tmp_path: Path) -> None:
     """Agents fail on a server that says that it is ready: the run's tree says why, to another process too, until an
     agent's turn comes out well."""
     server = failing()
-    async with nothing_left(), chaos(server), SGLang.connect(server.url, attempts=4) as engine:
+    async with nothing_left(), chaos(server), SGLang.connect(server.url, attempts=2) as engine:
         async with Swarm(engine, tmp_path) as swarm:
             leads = [await swarm.start(f"task {number}") for number in range(6)]
             assert {(await lead.result()).outcome for lead in leads} == {Outcome.FAILED}
