@@ -42,7 +42,7 @@ class Reward(Protocol):
     @property
     def name(self) -> str: ...
     async def terms(self, rollout: Rollout, directory: Path) -> Sequence[Term]:
-        """The terms. May raise anything: see `score`."""
+        """The terms; none are worth 0, where any attempt of the group has some. May raise anything: see `score`."""
         ...
 
 
