@@ -43,7 +43,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def doctor(as_json: Json = False) -> int:
-    """Check this machine: Python, engine, sandbox, packages, disk. Exits with 1 if something needed is missing."""
+    """Check this machine: Python, packages, engine, images, sandbox, disk. Exits with 1 if something is missing."""
     failed = False
     for check in checks():
         failed |= check.finding is Finding.FAIL
@@ -63,6 +63,7 @@ def checks() -> Iterator[Check]:
     if packages.finding is not Finding.FAIL:
         yield from engine()
         yield seedling()
+        yield images()
     yield sandbox()
     yield disk()
 
@@ -142,6 +143,19 @@ def sandbox() -> Check:
         return Check(name="sandbox", finding=Finding.OK, found="bubblewrap works")
     remedy = "install bubblewrap (and allow user namespaces); without it the shell tool needs --unsandboxed"
     return Check(name="sandbox", finding=Finding.WARN, found=probe.reason, remedy=remedy)
+
+
+def images() -> Check:
+    """Whether container images can be made, and how many are kept."""
+    from runtime.rollouts.images import NoBuilder, builder, images_directory
+
+    kept = images_directory()
+    try:
+        found = f"{Path(builder()).name} works; {len(list(kept.glob('[!.]*')))} kept in {kept}"
+    except NoBuilder as error:
+        remedy = "start docker or install podman; without it Harbor tasks that need an image are left out"
+        return Check(name="images", finding=Finding.WARN, found=str(error), remedy=remedy)
+    return Check(name="images", finding=Finding.OK, found=found)
 
 
 def disk() -> Check:

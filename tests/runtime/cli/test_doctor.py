@@ -21,6 +21,23 @@ def test_every_check_is_a_line(ramet: Ramet, tmp_path: Path) -> None:
     assert [line.split()[1] for line in lines] == list(found)
 
 
+def test_images_want_a_builder(ramet: Ramet, tmp_path: Path) -> None:
+    """Where there is none the doctor says what is left out; where there is one it counts the images that are kept."""
+
+    def images() -> dict[str, str]:
+        said = ramet("doctor", "--json", PATH=str(tmp_path), RAMET_IMAGES_DIR=str(tmp_path / "images")).stdout
+        return next(check for check in map(json.loads, said.splitlines()) if check["name"] == "images")
+
+    assert images()["finding"] == "warn"
+    assert "install podman" in images()["remedy"]
+    (tmp_path / "podman").write_text("#!/bin/sh\n")
+    (tmp_path / "podman").chmod(0o755)
+    (tmp_path / "images" / "abc").mkdir(parents=True)
+    (tmp_path / "images" / ".half").mkdir()
+    assert images()["finding"] == "ok"
+    assert images()["found"] == f"podman works; 1 kept in {tmp_path / 'images'}"
+
+
 def test_a_clash_with_openai_agents() -> None:
     """A foreign `agents`, or a distribution that brings one, is a failure that names it."""
     ours = Path("/env/site-packages")
