@@ -148,7 +148,7 @@ class Admission:
                 ticket.refused = len(self._holders) == 1
                 return ticket.refused
             self._preempt(junior)
-            self._learn_at_least(hold)
+            self._learn_at_least(ticket.head.length - hold.began)
         self._start(hold, ticket)
         return True
 
@@ -200,14 +200,13 @@ class Admission:
             if hold.head is not None
         )
 
-    def _learn_at_least(self, hold: _Hold) -> None:
+    def _learn_at_least(self, grown: int) -> None:
         """A holder that had to take a junior's room shows that holders grow by more than was expected.
 
         While none has ended it is taken to be half way: of a life that is under way no more is known.
         """
-        if hold.head is not None and self._growth is not None:
-            grown = float(hold.head.length - hold.began)
-            self._growth = max(self._growth, grown if self._lives else 2 * grown)
+        if self._growth is not None:
+            self._growth = max(self._growth, float(grown if self._lives else 2 * grown))
 
     def _idle_junior(self, senior: str) -> str | None:
         for name in reversed(self._holders):
