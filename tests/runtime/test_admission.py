@@ -123,6 +123,21 @@ def test_the_first_life_that_ends_replaces_the_guess() -> None:
     assert names(admission) == ["d"]
 
 
+def test_who_leaves_begins_anew() -> None:
+    """An agent that lost its room and then waited for others has grown by nothing when it comes back."""
+    tree, admission = Tree(), Admission(1_000)
+    admission.ask("a", head := tree.grow(None, 100), 50)
+    assert names(admission) == ["a"]
+    admission.ended("a", head := tree.grow(head, 300))
+    admission._preempt("a")
+    admission.left("a")
+    admission.ask("a", head, 50)
+    assert names(admission) == ["a"]
+    admission.ended("a", tree.grow(head, 40))
+    admission.left("a")
+    assert admission._growth == 40.0
+
+
 def test_what_can_never_fit_is_refused() -> None:
     """A context larger than the pool is not kept waiting for ever."""
     tree, admission = Tree(), Admission(100)
@@ -151,6 +166,18 @@ def test_the_passed_over_are_next() -> None:
         if len(live) > 4 or not come:
             admission.left(live.pop(0))
     assert granted.index("stranger") == 1 + PATIENCE  # the first one found nobody to pass over
+
+
+def test_of_two_newcomers_the_one_with_more_to_find_goes_first() -> None:
+    """A long context that is nearly all there costs less than a short one of which nothing is."""
+    tree, admission = Tree(), Admission(1_000)
+    trunk = tree.grow(None, 500)
+    admission.ask("a", trunk, 1)
+    assert names(admission) == ["a"]
+    admission._growth = 0.0
+    admission.ask("short", tree.grow(None, 30), 1)
+    admission.ask("long", tree.grow(trunk, 100), 1)
+    assert names(admission) == ["long", "short"]
 
 
 def test_before_any_has_ended_holders_are_expected_to_take_a_few_turns() -> None:

@@ -268,6 +268,37 @@ def test_the_call_to_spawn_gets_the_briefs_credit_where_it_is_recorded() -> None
     assert credit.spans[0].coefficient == pytest.approx(2 / 3 * (0.9 - b))
 
 
+def test_a_call_to_spawn_of_who_takes_no_part_gets_nothing() -> None:
+    """The giver is not trained, though a copy of it is; or what it earned is not known."""
+    frozen = Growing("r", trainable=False)
+    for score in (1.0, 0.8):
+        frozen.earn(frozen.spawn("a0", called=True), score)
+    (copy,) = frozen.fork("a0", trainable=True)
+    frozen.earn(copy, 0.0)
+    unknown = Growing("r")
+    unknown.earn("a0", None)
+    for score in (1.0, 0.8):
+        unknown.earn(unknown.spawn("a0", called=True), score)
+    for growing in (frozen, unknown):
+        credit, _ = spec_loo([growing.done(), single("s", 0.0)])
+        assert sorted(share.advantage for share in credit.shares if share.agent in ("a1", "a2")) == pytest.approx(
+            [-0.1, 0.1]
+        )
+        assert credit.spans == ()
+
+
+def test_a_host_of_a_brief_without_children_that_take_part_gets_nothing() -> None:
+    """Nothing says what the brief was worth."""
+    growing = Growing("r")
+    growing.earn("a0", 0.5)
+    newcomer = growing.spawn("a0", spec="brief")
+    host = growing.host(newcomer)
+    growing.earn(newcomer, None)
+    growing.earn(host, 1.0)
+    (credit, _) = spec_loo([growing.done(), single("s", 0.0)])
+    assert {share.agent: share.advantage for share in credit.shares}[host] == 0.0
+
+
 @given(random)
 def test_without_alternatives_spec_loo_hands_credit_on_and_makes_none(rng: Random) -> None:
     """Over one attempt the sum is that of `segment`: what the children lose, whoever briefed them gets."""
