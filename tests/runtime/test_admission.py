@@ -138,6 +138,16 @@ def test_who_leaves_begins_anew() -> None:
     assert admission._growth == 40.0
 
 
+def test_who_leaves_in_the_middle_of_a_turn_gives_back_what_it_might_have_added() -> None:
+    """A turn that was granted and then cancelled holds nothing."""
+    tree, admission = Tree(), Admission(1_000)
+    admission.ask("a", tree.grow(None, 100), 50)
+    assert names(admission) == ["a"]
+    assert (admission.held, admission.running) == (100, 50)
+    admission.left("a")
+    assert (admission.held, admission.running, admission.holders) == (0, 0, 0)
+
+
 def test_what_can_never_fit_is_refused() -> None:
     """A context larger than the pool is not kept waiting for ever."""
     tree, admission = Tree(), Admission(100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from random import Random
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from runtime.rollouts.credit import (
     ESTIMATORS,
     Credit,
+    Row,
     decision,
     independent,
     rao,
@@ -131,6 +133,16 @@ def test_over_a_group_segment_sums_to_nothing(by, rng: Random) -> None:  # type:
             assert math.fsum(s.weight * s.advantage for s in credit.shares) == pytest.approx(0.0, abs=1e-9)
 
 
+def versions_of(one: Rollout, row: Row) -> Iterator[str]:
+    """The weights that sampled each of its trained tokens."""
+    at = 0
+    for edge in one.path(row.edge):
+        for place, mine in enumerate(row.mask[at : at + len(edge.tokens)]):
+            if mine:
+                yield next(each.version for each in edge.versions if each.start <= place < each.end)
+        at += len(edge.tokens)
+
+
 def by_token(one: Rollout, credit: Credit) -> tuple[dict[tuple[int, ...], float], list[tuple[int, ...]]]:
     """What each token, known by all before it, is worth over all rows; and the tokens as they are trained."""
     worth: dict[tuple[int, ...], float] = defaultdict(float)
@@ -140,7 +152,7 @@ def by_token(one: Rollout, credit: Credit) -> tuple[dict[tuple[int, ...], float]
         assert row.prompt == row.mask.index(True)
         assert row.tokens == one.context(row.edge)[: len(row.tokens)]
         assert all((lp < 0) == mine for lp, mine in zip(row.logprobs, row.mask, strict=True))
-        assert row.versions == ("w1",)
+        assert row.versions == tuple(dict.fromkeys(versions_of(one, row)))
         for at, mine in enumerate(row.mask):
             if mine:
                 context = tuple(row.tokens[: at + 1])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.rollouts.credit import attempts
 from runtime.rollouts.groups import Dead, ForkPoint, Level, by_group, examine, fork_again, lines
 from runtime.rollouts.schema import Rollout
 from tests.runtime.rollouts.trees import Growing, grow_group, reordered
@@ -87,11 +88,38 @@ def test_terms_that_would_split_it() -> None:
     assert [one.name for one in report.splitters] == ["sampled_tokens", "turns", "agents"]
 
 
+def test_terms_that_make_up_for_each_other() -> None:
+    """Both differ and both have weight, and still the group is dead."""
+    group = []
+    for name, (right, brief) in (("r0", (1.0, 0.0)), ("r1", (0.0, 1.0))):
+        growing = Growing(name, rng=Random(0))
+        growing.earn("a0", right, name="right")
+        growing.earn("a0", brief, name="brief")
+        group.append(growing.done())
+    assert [(one.name, one.counted) for one in examine(group).splitters] == [("brief", True), ("right", True)]
+
+
 def test_points_to_fork_again_from() -> None:
     """Where some succeeded and some did not, nearest one half first; where all or none did is no such point."""
     report = examine([attempt("r0", 1.0, 0.0, 0.0), attempt("r1", 1.0, 0.0, 0.0), attempt("r2", 1.0, 1.0, -1.0)])
     assert [(one.rollout, one.success) for one in report.forks] == [("r2", 0.5), ("r0", 0.25), ("r1", 0.25)]
     assert examine([attempt("r0", 0.0), attempt("r1", 0.0)]).forks == ()
+
+
+@given(st.integers(0, 2**32).map(Random))
+def test_what_a_copy_from_a_point_costs(rng: Random) -> None:
+    """What the leaves below it have sampled since, on average; counted here leaf by leaf."""
+    group = grow_group(rng)
+    for point in examine(group).forks:
+        (one,) = (one for one in attempts(group) if one.rollout.head.id == point.rollout and one.stakes)
+        sampled: list[int] = []
+        for stake in one.stakes:
+            path = one.rollout.path(stake.edge)
+            ids = [edge.id for edge in path]
+            if point.edge in ids and not stake.abandoned:
+                sampled.append(sum(sum(edge.sampled) for edge in path[ids.index(point.edge) + 1 :]))
+        assert point.leaves == len(sampled)
+        assert point.tokens == round(sum(sampled) / len(sampled))
 
 
 def test_a_budget() -> None:

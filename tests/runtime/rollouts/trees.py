@@ -18,8 +18,11 @@ VOCABULARY = 12
 class Growing:
     """A rollout that grows. Agents are named a0, a1, ... in the order in which they are made; edges are numbered so."""
 
-    def __init__(self, name: str, *, group: str = "g", rng: Random | None = None, **root: Any) -> None:
+    def __init__(
+        self, name: str, *, group: str = "g", rng: Random | None = None, most_turns: int = 1, **root: Any
+    ) -> None:
         self.rng = rng or Random(0)
+        self.most_turns = most_turns  # of an edge
         self.name, self.group = name, group
         self.members: dict[str, Member] = {}
         self.edges: list[Edge] = []
@@ -37,11 +40,11 @@ class Growing:
         self.heads[name] = self.edge(at, name, kind, called=called)
         return name
 
-    def edge(self, parent: int | None, agent: str, kind: str, turns: int = 1, called: int | None = None) -> int:
+    def edge(self, parent: int | None, agent: str, kind: str, turns: int = 0, called: int | None = None) -> int:
         """An edge of turns: some given tokens, then some sampled ones."""
         sampled: list[bool] = []
         spans: list[Turn] = []
-        for _ in range(turns):
+        for _ in range(turns or self.rng.randint(1, self.most_turns)):
             sampled += [False] * self.rng.randint(1, 3)
             start = len(sampled)
             sampled += [True] * self.rng.randint(2, 4)
@@ -56,13 +59,17 @@ class Growing:
                 tokens=tuple(self.rng.randrange(VOCABULARY) for _ in sampled),
                 sampled=tuple(sampled),
                 logprobs=tuple(-self.rng.random() - 0.01 if mine else None for mine in sampled),
-                versions=(Versions(start=0, end=len(sampled), version="w1"),),
+                versions=tuple(Versions(start=one.start, end=one.end, version=self.version()) for one in spans),
                 turns=tuple(spans),
                 decision=(call.start, call.end) if call and called == parent else None,
                 decided=(called, call.start, call.end) if call and called is not None and called != parent else None,
             )
         )
         return self.edges[-1].id
+
+    def version(self) -> str:
+        """Of the weights that sampled a turn: where edges have several turns they may change."""
+        return "w1" if self.most_turns == 1 else self.rng.choice(("w1", "w2"))
 
     def fork(self, agent: str, copies: int = 1, **member: Any) -> list[str]:
         """The agent's edge ends here; each copy and the agent itself go on from it."""
@@ -122,7 +129,7 @@ class Growing:
 
 def grow(rng: Random, name: str, *, plain: bool = False) -> Rollout:
     """A random attempt. `plain`: forks and spawns only, every agent trained and scored once, on its own."""
-    tree = Growing(name, rng=rng)
+    tree = Growing(name, rng=rng, most_turns=3)
     for _ in range(rng.randrange(7)):
         agent = rng.choice(list(tree.members))
         match rng.randrange(4 if plain else 9):
@@ -152,7 +159,7 @@ def grow(rng: Random, name: str, *, plain: bool = False) -> Rollout:
     if not plain:
         for edge in tree.edges:
             if rng.random() < 0.2:
-                tree.earn(edge.agent, rng.random(), step=(edge.id, 0))
+                tree.earn(edge.agent, rng.random(), step=(edge.id, rng.randrange(len(edge.turns))))
     return tree.done(dropped="leaked" if not plain and rng.random() < 0.1 else "")
 
 
