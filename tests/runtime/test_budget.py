@@ -88,3 +88,32 @@ def test_nothing_is_granted_exactly_when_a_limit_is_named(sampled: int, computed
     child.charge(sampled, computed, turns=turns)
     named = child.used_up(goes_on=on)
     assert bool(child.reserve(5, goes_on=on)) == (named is None)
+
+
+def test_how_deep_a_subtree_may_grow() -> None:
+    """Generations are counted from the account whose limit it is; the one that stops it is named."""
+    run = Account(budget=Budget(depth=3))
+    lead = Account(run, depth=0, owner="a1")
+    child = Account(lead, Budget(depth=1), depth=1, owner="a2")
+    below = Account(child, depth=2, owner="a3")
+    assert [each.refusal(1) for each in (lead, child)] == [None, None]
+    said = below.refusal(1)
+    assert said == "agents may be 1 generations deep, and you are there: do it yourself (the depth of a2)"
+    plain = Account(Account(Account(lead, depth=1), depth=2), depth=3)
+    assert plain.parent is not None
+    assert plain.parent.refusal(1) is None
+    assert str(plain.refusal(1)).endswith("(--budget depth)")
+
+
+def test_how_many_agents_may_live_at_once() -> None:
+    """Those that live below an account count against its limit, newcomers with them; who has ended does not."""
+    run = Account(budget=Budget(agents=4))
+    lead, other = Account(run, Budget(agents=3), owner="a1"), Account(run, owner="a2")
+    for account in (lead, other):
+        account.lived(1)
+    assert lead.refusal(2) is None
+    assert other.refusal(3) == "2 agents are alive and at most 4 may be: create fewer, or wait (--budget agents)"
+    said = lead.refusal(3)
+    assert said == "1 agents are alive and at most 3 may be: create fewer, or wait (the agents of a1)"
+    other.lived(-1)
+    assert other.refusal(3) is None

@@ -100,3 +100,20 @@ def test_lookup_equals_the_slow_twin(inserted: list[list[int]], asked: list[int]
 
 def _sum(node: object) -> int:
     return len(node.key) + sum(_sum(child) for child in node.children.values())  # type: ignore[attr-defined]
+
+
+def test_branches_of_one_session_are_all_kept_and_what_they_extend_counts_once() -> None:
+    """A longer context takes the place of the one that it extends, and of no other; all go when the session does."""
+    tree = RadixTree(20)
+    tree.insert([1, 2, 3, 4], "s")
+    tree.insert([1, 2, 3, 4, 5, 6], "s")
+    tree.insert([1, 2, 9, 9], "s")
+    tree.insert([7, 7, 7, 7], None)  # nobody's, and used last
+    lease = tree.lock([8] * 9, 0)
+    assert lease is not None
+    assert [tree.lookup(ids) for ids in ([1, 2, 3, 4, 5, 6], [1, 2, 9, 9], [7, 7, 7, 7])] == [6, 4, 0]
+    tree.unlock(lease)
+    tree.insert([1, 2, 9, 9], "other")
+    tree.release("s")
+    assert tree.lock([8] * 16, 0) is not None
+    assert [tree.lookup(ids) for ids in ([1, 2, 3, 4, 5, 6], [1, 2, 9, 9])] == [2, 4]
