@@ -66,6 +66,18 @@ def test_a_checkpoint_is_the_end_of_what_a_turn_was_told() -> None:
     assert [s.turn for s in (root, turn, told, open_turn)] == [0, 1, 1, 2]
 
 
+def test_a_turn_that_was_interrupted_and_went_on_is_whole() -> None:
+    """All that it sampled, in order, and what it followed; nothing of the turn before."""
+    told = Segment(1, None, Origin.GIVEN, [1])
+    before = Segment(2, told, Origin.SAMPLED, [2])
+    given = Segment(3, before, Origin.GIVEN, [3])
+    first = Segment(4, given, Origin.SAMPLED, [4, 5])
+    second = Segment(5, first, Origin.SAMPLED, [6])
+    assert second.whole_turn() == (given, [4, 5, 6])
+    assert before.whole_turn() == (told, [2])
+    assert Segment(6, None, Origin.SAMPLED, [7]).whole_turn() == (None, [7])
+
+
 def test_a_fork_copies_nothing() -> None:
     """Two heads on one trunk are the same objects below it, and a long trunk's JSON is encoded once."""
     trunk = Segment(1, None, Origin.GIVEN, range(ENCODED_ANEW_TOKENS))

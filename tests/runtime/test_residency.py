@@ -38,6 +38,15 @@ def test_pages_round_down() -> None:
     assert belief.expected(head) == 12
 
 
+def test_what_a_reply_found_to_its_end_stays() -> None:
+    """A reply that found exactly a segment leaves it in the belief, and takes what comes after."""
+    belief = Residency(1000)
+    head = chain(10, 5)
+    belief.computed(head)
+    assert belief.found(chain(7, parent=head, first=3), 10) == 4
+    assert belief.expected(head) == 10
+
+
 def test_a_full_pool_forgets_the_least_recently_used() -> None:
     """When more was computed than the pool holds, what was used longest ago is not expected any more."""
     belief = Residency(25)

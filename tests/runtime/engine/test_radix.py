@@ -117,3 +117,28 @@ def test_branches_of_one_session_are_all_kept_and_what_they_extend_counts_once()
     tree.release("s")
     assert tree.lock([8] * 16, 0) is not None
     assert [tree.lookup(ids) for ids in ([1, 2, 3, 4, 5, 6], [1, 2, 9, 9])] == [2, 4]
+
+
+def test_what_a_lock_sets_aside_and_what_one_that_fails_leaves() -> None:
+    """Room for the part of a prompt that is not there and for what may be sampled; nothing where that is too much."""
+    tree = RadixTree(20)
+    tree.insert(list(range(8)))
+    lease = tree.lock([0, 1, 2, 3, 99, 98], 5)
+    assert lease is not None
+    assert (lease.cached, lease.reserved, tree.reserved) == (4, 7, 7)
+    assert tree.lock(list(range(8)), 20) is None  # its own prefix is all that could be evicted, and it is locked
+    assert tree.reserved == 7
+    tree.unlock(lease)
+    assert tree.lock([50] * 20, 0) is not None  # for which all must go
+    assert (tree.resident, tree.evicted) == (0, 8)
+
+
+def test_what_is_evicted_is_referenced_no_more() -> None:
+    """By whatever number of sessions; each is forgotten with the last that it held."""
+    tree = RadixTree(6)
+    for session in ("a", "b"):
+        tree.insert([1, 2, 3], session)
+    tree.insert([1, 2, 4], "a")
+    assert (tree._root.refs, tree.sessions) == (3, 2)
+    assert tree.lock([9] * 6, 0) is not None
+    assert (tree._root.refs, tree.sessions, tree.evicted) == (0, 0, 4)
