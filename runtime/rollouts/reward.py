@@ -99,7 +99,8 @@ class Command:
 
     async def terms(self, rollout: Rollout, directory: Path) -> Sequence[Term]:
         """See Reward. Raises CommandRefused, TimeoutError, or ValueError where no number was printed."""
-        sandbox = sandbox_of(rollout, directory, unsandboxed=self.unsandboxed)
+        make = partial(sandbox_of, rollout, directory, unsandboxed=self.unsandboxed)
+        sandbox = await anyio.to_thread.run_sync(make)
         output = directory / RAMET / "reward" / f"{self.name}.txt"
         done = await sandbox.run(self.command, timeout_s=self.timeout_s, output_path=output)
         if done.timed_out:
@@ -125,7 +126,7 @@ def sandbox_of(
     """A sandbox in which an attempt can be graded: on the system and with the limits with which it ran, its record
     read-only.
 
-    Raises CommandRefused where that system is gone, JournalError where the record cannot be read.
+    Blocks. Raises CommandRefused where that system is gone, JournalError where the record cannot be read.
     """
     directory = directory.resolve()
     record = directory / RAMET

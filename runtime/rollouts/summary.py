@@ -122,12 +122,11 @@ class Summary:
 
     def figures(self) -> dict[str, object]:
         """Everything, as JSON takes it. A group is dead where two or more have a value, and all the same."""
-        known = {name: self._known(group) for name, group in sorted(self._rewards.items())}
         out: dict[str, object] = {
             "rollouts": self.rollouts,
             "failed": self.failed,
             "unscored": self._unknown(self._rewards.values()),
-            "mean_reward": {name: _mean(group) for name, group in known.items()},
+            "mean_reward": {name: _mean(self._known(group)) for name, group in sorted(self._rewards.items())},
             "dead_groups": [name for name, group in sorted(self._values.items()) if _dead(self._known(group))],
             "dead_roles": sorted(self.dead_roles),
             "dead_forks": self.dead_forks,
